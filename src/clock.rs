@@ -1,0 +1,218 @@
+//! Time: moments of a run, waiting for them, and the one place that reads the machine's clocks.
+//!
+//! Everything that waits does so through a [`Clock`], so that a stop wakes it and a test moves time by hand.
+
+use std::convert::Infallible;
+use std::ops::Add;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use parking_lot::{Condvar, Mutex};
+use serde::{Deserialize, Serialize};
+
+/// A point in time: nanoseconds on the monotonic clock since this process first asked for the time.
+///
+/// Moments of one process compare and subtract; moments of two processes do not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// The moment `nanos` nanoseconds after the origin.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the origin.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Time from `earlier` to this moment; zero where `earlier` is later.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, wait: Duration) -> Self {
+        let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(nanos))
+    }
+}
+
+/// Tells the time of the run and waits for moments to come.
+pub trait Clock: Sync {
+    /// The present moment.
+    fn now(&self) -> Moment;
+
+    /// Sleeps until `due`. False if the stop came first; true at once when `due` has passed and nobody said stop.
+    fn wait_until(&self, due: Moment, stop: &Stop) -> bool;
+}
+
+/// The machine's monotonic clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+impl Clock for SystemClock {
+    fn now(&self) -> Moment {
+        let origin = *ORIGIN;
+        // 584 years fit
+        Moment(origin.elapsed().as_nanos() as u64)
+    }
+
+    fn wait_until(&self, due: Moment, stop: &Stop) -> bool {
+        let now = self.now();
+        if due <= now {
+            return !stop.requested();
+        }
+        stop.0.recv_timeout(due.since(now)) == Err(RecvTimeoutError::Timeout)
+    }
+}
+
+/// A clock that moves only when told to: for tests of whatever takes a [`Clock`].
+#[derive(Debug, Default)]
+pub struct ManualClock {
+    now: Mutex<Moment>,
+    moved: Condvar,
+}
+
+impl ManualClock {
+    /// Moves time forward and wakes whoever waited for a moment that has now come.
+    pub fn advance(&self, step: Duration) {
+        let mut now = self.now.lock();
+        *now = *now + step;
+        self.moved.notify_all();
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Moment {
+        *self.now.lock()
+    }
+
+    fn wait_until(&self, due: Moment, stop: &Stop) -> bool {
+        let mut now = self.now.lock();
+        while *now < due {
+            if stop.requested() {
+                return false;
+            }
+            // real time, only to look at the stop again
+            self.moved.wait_for(&mut now, Duration::from_millis(5));
+        }
+        !stop.requested()
+    }
+}
+
+/// The waiting side of a stop. Cheap to clone; every clone sees the stop.
+#[derive(Clone, Debug)]
+pub struct Stop(Receiver<Infallible>);
+
+/// The side that asks for the stop, by [`stop`](Stopper::stop) or by being dropped.
+#[derive(Debug)]
+pub struct Stopper(Sender<Infallible>);
+
+/// A fresh pair: nothing is stopped until the [`Stopper`] goes.
+pub fn stop_pair() -> (Stopper, Stop) {
+    let (sender, receiver) = bounded(0);
+    (Stopper(sender), Stop(receiver))
+}
+
+impl Stop {
+    /// Whether the stop has come.
+    pub fn requested(&self) -> bool {
+        self.0.try_recv() == Err(TryRecvError::Disconnected)
+    }
+
+    /// Sleeps for `wait`. False if the stop came first.
+    pub fn sleep(&self, wait: Duration) -> bool {
+        self.0.recv_timeout(wait) == Err(RecvTimeoutError::Timeout)
+    }
+
+    /// The channel that closes at the stop, for use in `select!`.
+    pub fn channel(&self) -> &Receiver<Infallible> {
+        &self.0
+    }
+}
+
+impl Stopper {
+    /// Asks for the stop.
+    pub fn stop(self) {
+        drop(self.0);
+    }
+}
+
+/// A date of the wall clock, UTC. Labels results; never measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Date(jiff::Timestamp);
+
+impl Date {
+    /// The present date.
+    pub fn now() -> Self {
+        Self(SystemTime::now().try_into().unwrap_or(jiff::Timestamp::UNIX_EPOCH))
+    }
+
+    /// RFC 3339 in whole milliseconds, such as `2026-11-24T05:51:13.042Z`.
+    pub fn rfc3339(self) -> String {
+        self.0.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+    }
+
+    /// The form for file names, such as `20261124T055113Z`.
+    pub fn compact(self) -> String {
+        self.0.strftime("%Y%m%dT%H%M%SZ").to_string()
+    }
+
+    /// Seconds since 1970, with fractions.
+    pub fn unix_seconds(self) -> f64 {
+        self.0.as_millisecond() as f64 / 1e3
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_clock_goes_forward() {
+        let clock = SystemClock;
+        let first = clock.now();
+        let (_stopper, stop) = stop_pair();
+        assert!(clock.wait_until(first + Duration::from_millis(2), &stop));
+        assert!(clock.now().since(first) >= Duration::from_millis(2));
+    }
+
+    #[test]
+    fn a_stop_ends_a_wait() {
+        let (stopper, stop) = stop_pair();
+        assert!(!stop.requested());
+        stopper.stop();
+        assert!(stop.requested());
+        assert!(!SystemClock.wait_until(SystemClock.now() + Duration::from_secs(3600), &stop));
+        assert!(!ManualClock::default().wait_until(Moment::from_nanos(1), &stop));
+        assert!(!stop.sleep(Duration::from_secs(3600)));
+    }
+
+    #[test]
+    fn a_manual_clock_wakes_who_waits() {
+        let clock = ManualClock::default();
+        let (_stopper, stop) = stop_pair();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| clock.wait_until(Moment::from_nanos(10), &stop));
+            clock.advance(Duration::from_nanos(10));
+            assert!(waiter.join().expect("the waiter does not panic"));
+        });
+        assert_eq!(clock.now(), Moment::from_nanos(10));
+    }
+
+    #[test]
+    fn an_earlier_moment_has_no_negative_distance() {
+        let (early, late) = (Moment::from_nanos(5), Moment::from_nanos(9));
+        assert_eq!(late.since(early), Duration::from_nanos(4));
+        assert_eq!(early.since(late), Duration::ZERO);
+    }
+}

@@ -1,0 +1,177 @@
+//! How a request can go wrong: a closed set of kinds, each in exactly one of the four documented groups.
+//!
+//! A failure is a measurement, not an error of the tool: it is counted and the run goes on.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use crate::text;
+
+/// What went wrong with one request. Every failed request has exactly one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FailureKind {
+    /// The server's name could not be resolved.
+    Dns,
+    /// Nothing listens at the server's address.
+    ConnectRefused,
+    /// No route to the server's host or network.
+    Unreachable,
+    /// The connection was not made within the connect timeout.
+    ConnectTimeout,
+    /// The server's certificate is not trusted or not for this name.
+    TlsCertificate,
+    /// The TLS handshake failed for another reason.
+    TlsHandshake,
+    /// This machine ran out of descriptors, ports or memory: the client's fault, not the server's.
+    LocalResource,
+    /// The connection broke while the request was being sent.
+    SendFailed,
+    /// No complete reply head within the idle timeout.
+    HeaderTimeout,
+    /// The reply stalled: no byte within the idle timeout.
+    IdleTimeout,
+    /// The whole request took longer than its timeout.
+    TotalTimeout,
+    /// The server closed the connection before any byte of the reply.
+    ClosedBeforeReply,
+    /// The server reset the connection before the reply's head was complete.
+    ResetBeforeReply,
+    /// The connection was reset in the middle of the reply's body.
+    ResetInBody,
+    /// The reply's body ended before its announced end.
+    TruncatedBody,
+    /// What came back is not HTTP as it should be.
+    Protocol,
+    /// The server answered with this HTTP status instead of 200.
+    Http(u16),
+    /// The server reported an error inside a reply that began with status 200.
+    ErrorEvent,
+    /// The server gave up on the request: `finish_reason` is `abort` or `error`.
+    Aborted,
+    /// The stream ended without a finish reason and without `[DONE]`.
+    EndedEarly,
+    /// The reply was complete and held no token.
+    EmptyReply,
+    /// The reply, or an event of it, is not the JSON that the API promises.
+    UnparseableReply,
+    /// The run was told to stop before the request ended.
+    Cancelled,
+}
+
+/// The four groups of errors of the documented tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Group {
+    /// No connection, or a connection that could not be kept until the request was out.
+    Connection,
+    /// The reply did not come, broke off or stalled.
+    Receive,
+    /// A reply that ended well but is shorter than a reply can be.
+    Length,
+    /// The server answered, and the answer says no or makes no sense.
+    Exception,
+}
+
+impl FailureKind {
+    /// The kind's name in results: snake case, stable.
+    pub fn name(self) -> String {
+        if let Self::Http(status) = self { format!("http_{status}") } else { self.row().0.to_owned() }
+    }
+
+    /// The documented group that this kind extends.
+    pub fn group(self) -> Group {
+        self.row().1
+    }
+
+    /// What happened, in words for the console.
+    pub fn meaning(self) -> &'static str {
+        self.row().2
+    }
+
+    /// Whether the server has no part in it.
+    pub fn is_local(self) -> bool {
+        matches!(self, Self::LocalResource | Self::Cancelled)
+    }
+
+    fn row(self) -> (&'static str, Group, &'static str) {
+        use Group::*;
+        match self {
+            Self::Dns => ("dns", Connection, "the server's name could not be resolved"),
+            Self::ConnectRefused => ("connect_refused", Connection, "connection refused"),
+            Self::Unreachable => ("unreachable", Connection, "no route to the server"),
+            Self::ConnectTimeout => {
+                ("connect_timeout", Connection, "no connection within the connect timeout")
+            }
+            Self::TlsCertificate => {
+                ("tls_certificate", Connection, "certificate not trusted or for another name")
+            }
+            Self::TlsHandshake => ("tls_handshake", Connection, "TLS handshake failed"),
+            Self::LocalResource => {
+                ("local_resource", Connection, "this machine ran out of descriptors, ports or memory")
+            }
+            Self::SendFailed => ("send_failed", Connection, "connection broke while sending"),
+            Self::HeaderTimeout => ("header_timeout", Receive, "no reply head within the idle timeout"),
+            Self::IdleTimeout => ("idle_timeout", Receive, "reply stalled for longer than the idle timeout"),
+            Self::TotalTimeout => ("total_timeout", Receive, "request took longer than its timeout"),
+            Self::ClosedBeforeReply => {
+                ("closed_before_reply", Receive, "server closed the connection before replying")
+            }
+            Self::ResetBeforeReply => {
+                ("reset_before_reply", Receive, "server reset the connection before replying")
+            }
+            Self::ResetInBody => ("reset_in_body", Receive, "connection reset in the middle of the reply"),
+            Self::TruncatedBody => ("truncated_body", Receive, "reply broke off before its end"),
+            Self::Protocol => ("protocol", Receive, "reply is not valid HTTP"),
+            Self::Http(_) => ("http", Exception, "server answered with an error status"),
+            Self::ErrorEvent => {
+                ("error_event", Exception, "server reported an error inside a reply with status 200")
+            }
+            Self::Aborted => ("aborted", Exception, "server aborted the request"),
+            Self::EndedEarly => {
+                ("ended_early", Length, "stream ended without a finish reason and without [DONE]")
+            }
+            Self::EmptyReply => ("empty_reply", Length, "reply held no token"),
+            Self::UnparseableReply => {
+                ("unparseable_reply", Exception, "reply is not the JSON that the API promises")
+            }
+            Self::Cancelled => ("cancelled", Exception, "run was stopped before the request ended"),
+        }
+    }
+}
+
+impl fmt::Display for FailureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+impl Serialize for FailureKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name())
+    }
+}
+
+/// One request's failure: its kind and a message fit to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What went wrong.
+    pub kind: FailureKind,
+    /// The cause in the words of the server or the system: one line, shortened, without control characters.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure whose message may come from anywhere: it is made printable and short.
+    pub fn new(kind: FailureKind, message: impl AsRef<str>) -> Self {
+        Self { kind, message: text::printable(message.as_ref(), MESSAGE_CHARS) }
+    }
+}
+
+const MESSAGE_CHARS: usize = 300;
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind, self.message)
+    }
+}

@@ -1,0 +1,61 @@
+//! Text from strangers, made fit to show.
+
+/// One line of at most `max_chars` characters that cannot steer a terminal: control, format and direction marks are
+/// dropped, runs of white space become one blank, and a cut is marked with `…`.
+pub fn printable(text: &str, max_chars: usize) -> String {
+    let mut out = String::with_capacity(text.len().min(max_chars * 4));
+    let mut count = 0;
+    let mut blank_due = false;
+    for c in text.chars() {
+        if c.is_whitespace() {
+            blank_due = !out.is_empty();
+            continue;
+        }
+        if c.is_control() || is_invisible(c) {
+            continue;
+        }
+        let needed = 1 + usize::from(blank_due);
+        if count + needed > max_chars {
+            out.push('…');
+            return out;
+        }
+        if std::mem::take(&mut blank_due) {
+            out.push(' ');
+        }
+        out.push(c);
+        count += needed;
+    }
+    out
+}
+
+/// Characters that change how others are shown: direction overrides, zero widths, byte order marks.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, want: &str) {
+        assert_eq!(printable(text, 12), want);
+    }
+
+    #[test]
+    fn escapes_cannot_reach_a_terminal() {
+        check("\x1b[31mred\x1b[0m", "[31mred[0m");
+        check("a\u{202e}b\u{0}c\u{9b}d", "abcd");
+    }
+
+    #[test]
+    fn lines_become_one() {
+        check("  a\r\n\t b  ", "a b");
+    }
+
+    #[test]
+    fn long_text_is_cut_and_says_so() {
+        check("0123456789ab", "0123456789ab");
+        check("0123456789abc", "0123456789ab…");
+        check("0123456789a bc", "0123456789a…");
+    }
+}

@@ -1,0 +1,152 @@
+//! Quantities as people write and read them: durations, counts, shares.
+//!
+//! Parsing answers with a sentence that completes "--flag 'value': …". Knows nothing of flags or metrics.
+
+use std::time::Duration;
+
+/// Reads a duration such as `250ms`, `30s`, `1.5m`, `2h` or `80us`. A bare number is seconds.
+///
+/// # Errors
+/// Says what is wrong and how to write it, without the value itself.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let scale = match unit.trim() {
+        "us" | "µs" => 1e-6,
+        "ms" => 1e-3,
+        "s" | "" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(DURATION_HELP.to_owned()),
+    };
+    let number: f64 = number.parse().map_err(|_| DURATION_HELP.to_owned())?;
+    let seconds = number * scale;
+    if seconds > MAX_SECONDS {
+        return Err("longer than a year; write a shorter duration".to_owned());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+const DURATION_HELP: &str = "not a duration; write a number and a unit, such as 250ms, 30s, 5m or 1h";
+const MAX_SECONDS: f64 = 366.0 * 86_400.0;
+
+/// Shows a duration with three significant digits and the unit that suits it: `412 µs`, `3.25 ms`, `1.20 s`, `2 m 05 s`.
+pub fn show_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    match seconds {
+        0.0 => "0 s".to_owned(),
+        s if s < 0.999_5e-3 => format!("{} µs", significant(s * 1e6)),
+        s if s < 0.999_5 => format!("{} ms", significant(s * 1e3)),
+        s if s < 99.95 => format!("{} s", significant(s)),
+        s if s < 3_599.5 => {
+            let whole = s.round() as u64;
+            format!("{} m {:02} s", whole / 60, whole % 60)
+        }
+        s => {
+            let minutes = (s / 60.0).round() as u64;
+            format!("{} h {:02} m", minutes / 60, minutes % 60)
+        }
+    }
+}
+
+/// Shows a number with three significant digits, and all digits of what is before the point: `0.123`, `4.57`, `1234`.
+pub fn significant(value: f64) -> String {
+    let size = value.abs();
+    let decimals = match size {
+        0.0 => 0,
+        s if s >= 99.95 => 0,
+        s if s >= 9.995 => 1,
+        s if s >= 0.999_5 => 2,
+        _ => 3,
+    };
+    format!("{value:.decimals$}")
+}
+
+/// Shows a count with thin groups of three: `2,048`.
+pub fn show_count(count: u64) -> String {
+    let digits = count.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Shows a share of 1 as a percentage that never rounds a miss away: `100%` means all, `99.99%` at most means not all.
+pub fn show_share(share: f64) -> String {
+    let percent = share * 100.0;
+    if share >= 1.0 {
+        "100%".to_owned()
+    } else if percent > 99.99 {
+        "99.99%".to_owned()
+    } else if percent > 0.0 && percent < 0.01 {
+        "0.01%".to_owned()
+    } else if !(10.0..=99.0).contains(&percent) {
+        format!("{percent:.2}%")
+    } else {
+        format!("{percent:.1}%")
+    }
+}
+
+/// Milliseconds of a duration, for borders where the name carries the unit.
+pub fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn duration(text: &str, want: Duration) {
+        assert_eq!(parse_duration(text), Ok(want), "{text}");
+    }
+
+    #[test]
+    fn durations_are_read_with_their_units() {
+        duration("250ms", Duration::from_millis(250));
+        duration("30s", Duration::from_secs(30));
+        duration("1.5m", Duration::from_secs(90));
+        duration("2h", Duration::from_secs(7200));
+        duration("80us", Duration::from_micros(80));
+        duration("3", Duration::from_secs(3));
+        duration(" 5 s ", Duration::from_secs(5));
+    }
+
+    #[test]
+    fn what_is_not_a_duration_is_refused() {
+        for text in ["", "fast", "-3s", "3 parsecs", "1.2.3s", "ms", "1e9s", "99999999h", "NaN", "inf"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_shown_in_the_unit_that_suits() {
+        for (nanos, want) in [
+            (0, "0 s"),
+            (412_000, "412 µs"),
+            (3_250_000, "3.25 ms"),
+            (999_600_000, "1.00 s"),
+            (1_200_000_000, "1.20 s"),
+            (125_000_000_000, "2 m 05 s"),
+            (7_260_000_000_000, "2 h 01 m"),
+        ] {
+            assert_eq!(show_duration(Duration::from_nanos(nanos)), want);
+        }
+    }
+
+    #[test]
+    fn counts_and_shares_are_shown_plainly() {
+        assert_eq!(show_count(0), "0");
+        assert_eq!(show_count(2048), "2,048");
+        assert_eq!(show_count(1_000_000), "1,000,000");
+        assert_eq!(show_share(1.0), "100%");
+        assert_eq!(show_share(0.999_999), "99.99%");
+        assert_eq!(show_share(0.953), "95.3%");
+        assert_eq!(show_share(0.000_001), "0.01%");
+        assert_eq!(show_share(0.0), "0.00%");
+    }
+}
