@@ -31,6 +31,22 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 const DURATION_HELP: &str = "not a duration; write a number and a unit, such as 250ms, 30s, 5m or 1h";
 const MAX_SECONDS: f64 = 366.0 * 86_400.0;
 
+/// Reads a share of 1 such as `5%` or `0.05`.
+///
+/// # Errors
+/// Says what is wrong and how to write it, without the value itself.
+pub fn parse_share(text: &str) -> Result<f64, String> {
+    const HELP: &str = "not a share; write a percentage such as 5%, or a number from 0 to 1 such as 0.05";
+    let text = text.trim();
+    let (number, scale) = match text.strip_suffix('%') {
+        Some(number) => (number.trim_end(), 100.0),
+        None => (text, 1.0),
+    };
+    let is_plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let share = number.parse::<f64>().map_err(|_| HELP.to_owned())? / scale;
+    if is_plain && share <= 1.0 { Ok(share) } else { Err(HELP.to_owned()) }
+}
+
 /// Shows a duration with three significant digits and the unit that suits it: `412 µs`, `3.25 ms`, `1.20 s`, `2 m 05 s`.
 pub fn show_duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
@@ -92,9 +108,26 @@ pub fn show_share(share: f64) -> String {
     }
 }
 
-/// Milliseconds of a duration, for borders where the name carries the unit.
-pub fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
+/// Writes a duration as a number of seconds, for fields whose names end in `_s`.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn as_seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+/// The same where there may be none: `null`.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn as_seconds_or_null<S: serde::Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => as_seconds(duration, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 #[cfg(test)]
@@ -120,6 +153,16 @@ mod tests {
     fn what_is_not_a_duration_is_refused() {
         for text in ["", "fast", "-3s", "3 parsecs", "1.2.3s", "ms", "1e9s", "99999999h", "NaN", "inf"] {
             assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn shares_are_read_as_percentages_or_fractions() {
+        assert_eq!(parse_share("5%"), Ok(0.05));
+        assert_eq!(parse_share("0.25"), Ok(0.25));
+        assert_eq!(parse_share("100 %"), Ok(1.0));
+        for text in ["", "%", "5", "101%", "-1%", "NaN", "1e-3"] {
+            assert!(parse_share(text).is_err(), "{text}");
         }
     }
 

@@ -1,0 +1,102 @@
+//! What can keep the tool from doing its job, and the exit codes it answers with.
+//!
+//! A request that goes wrong is none of these: that is a measurement ([`crate::failure`]).
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Why the tool could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What was typed or configured is wrong; all mistakes at once.
+    #[error("{}", lines(.0))]
+    Usage(Vec<Mistake>),
+    /// The server cannot be reached, or not be used.
+    #[error("{0}")]
+    Server(String),
+    /// A file cannot be read or written.
+    #[error("{path}: {cause}{advice}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+        /// What to do, after a semicolon; or nothing.
+        advice: &'static str,
+    },
+    /// The system refused to start a thread.
+    #[error(
+        "cannot start thread {number} of {of}: {cause}; use fewer --threads, or raise the limits \
+         (ulimit -u, a container's pids.max)"
+    )]
+    Thread {
+        /// The thread that was refused, from 1.
+        number: usize,
+        /// Threads wanted.
+        of: usize,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// The results could not be written to standard output.
+    #[error("cannot write the report: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// One thing that is wrong with what was typed or configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Where: a flag with its value, or file, line and column.
+    pub place: String,
+    /// What is wrong and what to write instead.
+    pub problem: String,
+}
+
+impl Mistake {
+    /// A mistake at `place`.
+    pub fn new(place: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { place: place.into(), problem: problem.into() }
+    }
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.problem)
+    }
+}
+
+fn lines(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(Mistake::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitCode {
+    /// Done.
+    Success,
+    /// Could not run, could not write, or no request succeeded.
+    Failed,
+    /// Usage or configuration is wrong.
+    Usage,
+}
+
+impl ExitCode {
+    /// The number.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+        }
+    }
+}
+
+impl Error {
+    /// The exit code that this error means.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) => ExitCode::Usage,
+            _ => ExitCode::Failed,
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Values that must never be shown, and the headers whose values are such.
+
+use std::fmt;
+
+/// A key or token. Shows as `***` everywhere; only [`reveal`](Secret::reveal) gives it away, to the wire.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes the value in, without the white space and line end that files and variables carry along.
+    pub fn new(value: &str) -> Self {
+        Self(value.trim().to_owned())
+    }
+
+    /// The value itself, for the one place that sends it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+/// What stands in for a secret.
+pub const MASK: &str = "***";
+
+/// Whether a header of this name carries a secret: authorization, keys, tokens, cookies.
+pub fn is_secret_header(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["authorization", "api-key", "apikey", "token", "cookie", "secret", "password"]
+        .iter()
+        .any(|word| name.contains(word))
+}
+
+/// A URL without what stands before `@`: user names and passwords are not for reports.
+pub fn without_userinfo(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let host_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..host_end].rfind('@') {
+        Some(at) => format!("{scheme}://{MASK}@{}", &rest[at + 1..]),
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_does_not_show_itself() {
+        let secret = Secret::new(" sk-canary\n");
+        assert_eq!(format!("{secret:?}"), "***");
+        assert_eq!(secret.reveal(), "sk-canary");
+    }
+
+    #[test]
+    fn secret_headers_are_known_by_name() {
+        for name in ["Authorization", "X-Api-Key", "Proxy-Authorization", "Cookie", "x-auth-token"] {
+            assert!(is_secret_header(name), "{name}");
+        }
+        for name in ["X-Request-Id", "Content-Type", "Host"] {
+            assert!(!is_secret_header(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn urls_are_shown_without_passwords() {
+        assert_eq!(without_userinfo("http://me:pw@host/v1"), "http://***@host/v1");
+        assert_eq!(without_userinfo("http://host/v1?a=b@c"), "http://host/v1?a=b@c");
+        assert_eq!(without_userinfo("host"), "host");
+    }
+}

@@ -1,0 +1,619 @@
+//! One JSON object of a reply, be it an event's data or a whole reply, and what can be learned from it.
+//!
+//! Only what is measured is read: whether there is text, not which. Unknown fields are skipped, and the common event
+//! costs no allocation.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::{Dialect, refusal};
+use crate::text;
+
+/// What a reader of the reply would see a token as. Ordered from the least visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TokenKind {
+    /// Thinking, which most front ends hide.
+    Reasoning,
+    /// A call's name or arguments.
+    ToolCall,
+    /// The answer's text, or a refusal's.
+    Content,
+}
+
+impl TokenKind {
+    /// Whether it is output that the user waits for, as opposed to reasoning.
+    pub fn is_visible(self) -> bool {
+        self != Self::Reasoning
+    }
+}
+
+/// Token counts from the server's `usage`. What it does not say stays `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the prompt, `prompt_tokens`.
+    pub input_tokens: Option<u64>,
+    /// Tokens generated, `completion_tokens`: all choices, special tokens and reasoning included.
+    pub output_tokens: Option<u64>,
+    /// Tokens of the prompt that were found in the server's cache.
+    pub cached_tokens: Option<u64>,
+    /// Tokens generated that were reasoning.
+    pub reasoning_tokens: Option<u64>,
+}
+
+impl Usage {
+    /// This, but for what `later` says anew.
+    pub(super) fn updated(self, later: Self) -> Self {
+        Self {
+            input_tokens: later.input_tokens.or(self.input_tokens),
+            output_tokens: later.output_tokens.or(self.output_tokens),
+            cached_tokens: later.cached_tokens.or(self.cached_tokens),
+            reasoning_tokens: later.reasoning_tokens.or(self.reasoning_tokens),
+        }
+    }
+}
+
+/// Why the server stopped generating.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum FinishReason {
+    /// The model ended its answer, or a stop string was met.
+    Stop,
+    /// The limit of tokens was reached.
+    Length,
+    /// The model wants tools to be called.
+    ToolCalls,
+    /// A filter cut the answer off.
+    ContentFilter,
+    /// The server gave the request up.
+    Abort,
+    /// The server failed on the request.
+    Error,
+    /// Another word of the server's, made printable and short.
+    Other(String),
+}
+
+impl FinishReason {
+    /// The word on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
+            Self::ContentFilter => "content_filter",
+            Self::Abort => "abort",
+            Self::Error => "error",
+            Self::Other(word) => word,
+        }
+    }
+
+    /// Whether the server gave up, so that the reply is no answer.
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Self::Abort | Self::Error)
+    }
+
+    /// `None` for an empty word, which some servers send in every event.
+    fn of_word(word: &str) -> Option<Self> {
+        let known =
+            [Self::Stop, Self::Length, Self::ToolCalls, Self::ContentFilter, Self::Abort, Self::Error];
+        known.into_iter().find(|reason| reason.as_str() == word).or_else(|| {
+            let word = text::printable(word, 40);
+            (!word.is_empty()).then_some(Self::Other(word))
+        })
+    }
+
+    /// Of two choices' reasons the one that tells more: a failure, else the first.
+    pub(super) fn weightier(first: Option<Self>, second: Option<Self>) -> Option<Self> {
+        match (first, second) {
+            (Some(first), Some(second)) if second.is_failure() && !first.is_failure() => Some(second),
+            (first, second) => first.or(second),
+        }
+    }
+}
+
+impl fmt::Display for FinishReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What one JSON object of a reply says.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Payload {
+    /// The most visible kind among its tokens.
+    pub(super) tokens: Option<TokenKind>,
+    pub(super) finish_reason: Option<FinishReason>,
+    pub(super) usage: Usage,
+    /// The server's own times of the request, see [`super::Answer::server_timings`].
+    pub(super) timings: Vec<(&'static str, f64)>,
+    /// The server's message, if it reports an error.
+    pub(super) error: Option<String>,
+}
+
+impl Payload {
+    /// Reads one JSON object.
+    ///
+    /// # Errors
+    /// Says why the data is not what the API promises.
+    pub(super) fn read(data: &[u8], dialect: Dialect) -> Result<Self, String> {
+        let text = std::str::from_utf8(data).map_err(|error| error.to_string())?.trim_ascii();
+        if !text.starts_with('{') {
+            // serde would take a list for an object's fields in order
+            return Err("not a JSON object".to_owned());
+        }
+        let object: Object<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        Ok(Self {
+            tokens: match dialect {
+                Dialect::Chat => object.choices.chat,
+                Dialect::Completions => object.choices.text,
+            },
+            error: object.error_message(),
+            timings: object.timings(),
+            usage: object.usage().map_or_else(Usage::default, UsageObject::counts),
+            finish_reason: object.choices.finish_reason,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct Object<'a> {
+    #[serde(default)]
+    choices: Choices,
+    usage: Option<UsageObject>,
+    x_groq: Option<Groq>,
+    metrics: Option<Value>,
+    timings: Option<Value>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    object: Option<Word<'a>>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+}
+
+impl Object<'_> {
+    /// `{"error": …}`, or `{"object": "error", "message": …}` as vLLM once wrote it.
+    fn error_message(&self) -> Option<String> {
+        let is_error = self.object.as_ref().is_some_and(|object| object.0 == "error");
+        let error = self.error.or(self.message.filter(|_| is_error));
+        match error {
+            Some(error) => Some(refusal::error_message(error.get().as_bytes())),
+            None => is_error.then(|| "the server gave no message".to_owned()),
+        }
+    }
+
+    fn usage(&self) -> Option<&UsageObject> {
+        self.usage.as_ref().or_else(|| self.x_groq.as_ref()?.usage.as_ref())
+    }
+
+    fn timings(&self) -> Vec<(&'static str, f64)> {
+        let mut found = Vec::new();
+        let sections =
+            [(&self.metrics, "metrics.", VLLM_METRICS), (&self.timings, "timings.", LLAMA_TIMINGS)];
+        for (section, prefix, names) in sections {
+            let Some(section) = section else { continue };
+            found.extend(names.iter().filter_map(|&name| {
+                let value = section.get(name.strip_prefix(prefix)?)?;
+                Some((name, value.as_f64()?))
+            }));
+        }
+        if let Some(usage) = self.usage() {
+            found.extend(usage.times());
+        }
+        found.retain(|(_, value)| value.is_finite());
+        found
+    }
+}
+
+/// vLLM with `--enable-per-request-metrics`.
+const VLLM_METRICS: &[&str] = &[
+    "metrics.time_to_first_token_ms",
+    "metrics.queue_time_ms",
+    "metrics.generation_time_ms",
+    "metrics.mean_itl_ms",
+    "metrics.tokens_per_second",
+];
+
+const LLAMA_TIMINGS: &[&str] = &[
+    "timings.prompt_ms",
+    "timings.predicted_ms",
+    "timings.prompt_per_second",
+    "timings.predicted_per_second",
+];
+
+#[derive(Deserialize)]
+struct UsageObject {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    prompt_tokens_details: Option<PromptDetails>,
+    completion_tokens_details: Option<CompletionDetails>,
+    // Groq's, in seconds
+    queue_time: Option<Value>,
+    prompt_time: Option<Value>,
+    completion_time: Option<Value>,
+    total_time: Option<Value>,
+}
+
+impl UsageObject {
+    fn counts(&self) -> Usage {
+        Usage {
+            input_tokens: self.prompt_tokens,
+            output_tokens: self.completion_tokens,
+            cached_tokens: self.prompt_tokens_details.as_ref().and_then(|details| details.cached_tokens),
+            reasoning_tokens: self
+                .completion_tokens_details
+                .as_ref()
+                .and_then(|details| details.reasoning_tokens),
+        }
+    }
+
+    fn times(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let times = [
+            ("usage.queue_time_ms", &self.queue_time),
+            ("usage.prompt_time_ms", &self.prompt_time),
+            ("usage.completion_time_ms", &self.completion_time),
+            ("usage.total_time_ms", &self.total_time),
+        ];
+        times.into_iter().filter_map(|(name, seconds)| Some((name, seconds.as_ref()?.as_f64()? * 1e3)))
+    }
+}
+
+#[derive(Deserialize)]
+struct PromptDetails {
+    cached_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct CompletionDetails {
+    reasoning_tokens: Option<u64>,
+}
+
+/// Where Groq puts the usage of a stream.
+#[derive(Deserialize)]
+struct Groq {
+    usage: Option<UsageObject>,
+}
+
+/// All choices of one object, folded as they are read: no list is built.
+#[derive(Default)]
+struct Choices {
+    /// In the chat dialect's places.
+    chat: Option<TokenKind>,
+    /// In the completions dialect's place.
+    text: Option<TokenKind>,
+    finish_reason: Option<FinishReason>,
+}
+
+impl Choices {
+    fn add(&mut self, choice: Choice<'_>) {
+        let message = choice.delta.or(choice.message);
+        self.chat = self.chat.max(message.and_then(|message| message.tokens()));
+        self.text = self.text.max(choice.text.0.then_some(TokenKind::Content));
+        let finish_reason = choice.finish_reason.and_then(|word| FinishReason::of_word(&word.0));
+        self.finish_reason = FinishReason::weightier(self.finish_reason.take(), finish_reason);
+    }
+}
+
+impl<'de> Deserialize<'de> for Choices {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fold;
+
+        impl<'de> Visitor<'de> for Fold {
+            type Value = Choices;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of choices")
+            }
+
+            fn visit_unit<E>(self) -> Result<Choices, E> {
+                Ok(Choices::default())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Choices, A::Error> {
+                let mut choices = Choices::default();
+                while let Some(choice) = list.next_element()? {
+                    choices.add(choice);
+                }
+                Ok(choices)
+            }
+        }
+
+        deserializer.deserialize_any(Fold)
+    }
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(default)]
+    text: Filled,
+    delta: Option<Message>,
+    message: Option<Message>,
+    #[serde(borrow)]
+    finish_reason: Option<Word<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Message {
+    content: Filled,
+    refusal: Filled,
+    // one server's word or another's; some send both
+    reasoning: Filled,
+    reasoning_content: Filled,
+    tool_calls: Option<Vec<ToolCall>>,
+    function_call: Option<Function>,
+}
+
+impl Message {
+    fn tokens(&self) -> Option<TokenKind> {
+        let calls = self.tool_calls.iter().flatten().filter_map(|call| call.function.as_ref());
+        if self.content.0 || self.refusal.0 {
+            Some(TokenKind::Content)
+        } else if calls.chain(&self.function_call).any(Function::is_filled) {
+            Some(TokenKind::ToolCall)
+        } else if self.reasoning.0 || self.reasoning_content.0 {
+            Some(TokenKind::Reasoning)
+        } else {
+            None
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ToolCall {
+    function: Option<Function>,
+}
+
+#[derive(Deserialize)]
+struct Function {
+    #[serde(default)]
+    name: Filled,
+    #[serde(default)]
+    arguments: Filled,
+}
+
+impl Function {
+    fn is_filled(&self) -> bool {
+        self.name.0 || self.arguments.0
+    }
+}
+
+/// A word kept in place. (serde borrows a `Cow` only inside a newtype.)
+#[derive(Deserialize)]
+struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Whether there is text: a string that is not empty, or a list of parts or an object that is not.
+#[derive(Clone, Copy, Default)]
+struct Filled(bool);
+
+impl<'de> Deserialize<'de> for Filled {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Look;
+
+        impl<'de> Visitor<'de> for Look {
+            type Value = Filled;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text")
+            }
+
+            fn visit_unit<E>(self) -> Result<Filled, E> {
+                Ok(Filled(false))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Filled, E> {
+                Ok(Filled(!text.is_empty()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Filled, A::Error> {
+                let mut filled = false;
+                while list.next_element::<IgnoredAny>()?.is_some() {
+                    filled = true;
+                }
+                Ok(Filled(filled))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Filled, A::Error> {
+                let mut filled = false;
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                    filled = true;
+                }
+                Ok(Filled(filled))
+            }
+        }
+
+        deserializer.deserialize_any(Look)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str, dialect: Dialect) -> Payload {
+        Payload::read(json.as_bytes(), dialect).unwrap_or_else(|error| panic!("{json}: {error}"))
+    }
+
+    #[track_caller]
+    fn check(choice: &str, want: Option<TokenKind>) {
+        let object = format!(r#"{{"id":"x","choices":[{{"index":0,{choice}}}],"new":[{{}}]}}"#);
+        assert_eq!(read(&object, Dialect::Chat).tokens, want, "{choice}");
+    }
+
+    #[test]
+    fn tokens_are_what_a_reader_would_see() {
+        use TokenKind::*;
+        check(r#""delta":{"content":"a"}"#, Some(Content));
+        check(r#""delta":{"content":"\n\u00e9"}"#, Some(Content));
+        check(r#""delta":{"refusal":"no"}"#, Some(Content));
+        check(r#""delta":{"content":[{"type":"text","text":"a"}]}"#, Some(Content));
+        check(r#""delta":{"reasoning":"hm"}"#, Some(Reasoning));
+        check(r#""delta":{"reasoning":"hm","reasoning_content":"hm"}"#, Some(Reasoning));
+        check(r#""delta":{"content":null,"reasoning_content":"hm"}"#, Some(Reasoning));
+        check(r#""delta":{"tool_calls":[{"index":0,"function":{"arguments":"{"}}]}"#, Some(ToolCall));
+        check(r#""delta":{"tool_calls":[{"index":0,"function":{"name":"f"}}]}"#, Some(ToolCall));
+        check(r#""delta":{"function_call":{"name":"f","arguments":""}}"#, Some(ToolCall));
+        check(r#""message":{"role":"assistant","content":"a"}"#, Some(Content));
+        check(r#""message":{"tool_calls":[{"function":{"name":"f","arguments":{"a":1}}}]}"#, Some(ToolCall));
+    }
+
+    #[test]
+    fn empty_deltas_bear_no_token() {
+        check(r#""delta":{"role":"assistant","content":""}"#, None);
+        check(r#""delta":{"content":null,"reasoning":null,"tool_calls":null,"function_call":null}"#, None);
+        check(r#""delta":{"tool_calls":[]}"#, None);
+        check(r#""delta":{"tool_calls":[{"index":0,"function":{"arguments":""}},{"function":null}]}"#, None);
+        check(r#""delta":{"content":[]},"finish_reason":"stop""#, None);
+        check(r#""delta":{}"#, None);
+        check(r#""delta":null"#, None);
+        check(r#""message":{"content":""}"#, None);
+        check(r#""text":"a chat has no text""#, None);
+    }
+
+    #[test]
+    fn the_most_visible_token_of_an_event_counts() {
+        check(r#""delta":{"reasoning":"so","content":"A"}"#, Some(TokenKind::Content));
+        check(r#""delta":{"reasoning":"so","function_call":{"name":"f"}}"#, Some(TokenKind::ToolCall));
+        check(r#""delta":{"reasoning":"so"}},{"index":1,"delta":{"content":"A"}"#, Some(TokenKind::Content));
+    }
+
+    #[test]
+    fn completions_have_text_and_chats_do_not() {
+        let text = r#"{"choices":[{"text":""},{"text":"a"}]}"#;
+        assert_eq!(read(text, Dialect::Completions).tokens, Some(TokenKind::Content));
+        assert_eq!(read(r#"{"choices":[{"text":""}]}"#, Dialect::Completions).tokens, None);
+        assert_eq!(read(r#"{"choices":[{"delta":{"content":"a"}}]}"#, Dialect::Completions).tokens, None);
+    }
+
+    #[test]
+    fn an_object_may_be_without_choices() {
+        for json in
+            ["{}", r#" {"choices":null} "#, r#"{"choices":[],"usage":null,"metrics":null,"error":null}"#]
+        {
+            assert_eq!(read(json, Dialect::Chat), Payload::default(), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_the_promised_json_is_refused() {
+        for json in [
+            "",
+            "hello",
+            "[]",
+            r#""a""#,
+            "{",
+            r#"{"choices":{}}"#,
+            r#"{"choices":[{"delta":{"content":7}}]}"#,
+            r#"{"usage":{"completion_tokens":-1}}"#,
+            "{} {}",
+        ] {
+            assert!(Payload::read(json.as_bytes(), Dialect::Chat).is_err(), "{json}");
+        }
+        assert!(Payload::read(b"{\"id\":\"\xff\"}", Dialect::Chat).is_err());
+        assert!(Payload::read("[".repeat(9_999).as_bytes(), Dialect::Chat).is_err());
+        let deep = format!(r#"{{"metrics":{}"#, "[".repeat(9_999));
+        assert!(Payload::read(deep.as_bytes(), Dialect::Chat).is_err());
+    }
+
+    #[test]
+    fn usage_says_what_it_says() {
+        let all = r#"{"usage":{"prompt_tokens":9,"total_tokens":12,"completion_tokens":3,
+            "prompt_tokens_details":{"cached_tokens":8},"completion_tokens_details":{"reasoning_tokens":2}}}"#;
+        assert_eq!(
+            read(all, Dialect::Chat).usage,
+            Usage {
+                input_tokens: Some(9),
+                output_tokens: Some(3),
+                cached_tokens: Some(8),
+                reasoning_tokens: Some(2)
+            }
+        );
+        let part = r#"{"usage":{"prompt_tokens":9,"prompt_tokens_details":null}}"#;
+        assert_eq!(read(part, Dialect::Chat).usage, Usage { input_tokens: Some(9), ..Usage::default() });
+    }
+
+    #[test]
+    fn later_counts_replace_earlier_ones_and_silence_does_not() {
+        let first = Usage { input_tokens: Some(1), output_tokens: Some(1), ..Usage::default() };
+        let later = Usage { output_tokens: Some(2), cached_tokens: Some(0), ..Usage::default() };
+        let want = Usage {
+            input_tokens: Some(1),
+            output_tokens: Some(2),
+            cached_tokens: Some(0),
+            reasoning_tokens: None,
+        };
+        assert_eq!(first.updated(later), want);
+    }
+
+    #[track_caller]
+    fn check_timings(json: &str, want: &[(&str, f64)]) {
+        assert_eq!(read(json, Dialect::Chat).timings, want, "{json}");
+    }
+
+    #[test]
+    fn server_timings_are_numbers_in_milliseconds() {
+        check_timings(
+            r#"{"metrics":{"mean_itl_ms":4.5,"queue_time_ms":1,"tokens_per_second":200.0,"speculative_decoding":null}}"#,
+            &[
+                ("metrics.queue_time_ms", 1.0),
+                ("metrics.mean_itl_ms", 4.5),
+                ("metrics.tokens_per_second", 200.0),
+            ],
+        );
+        check_timings(r#"{"timings":{"prompt_n":3,"prompt_ms":12.5}}"#, &[("timings.prompt_ms", 12.5)]);
+        check_timings(
+            r#"{"usage":{"queue_time":0.25,"total_time":2}}"#,
+            &[("usage.queue_time_ms", 250.0), ("usage.total_time_ms", 2000.0)],
+        );
+        check_timings(
+            r#"{"x_groq":{"id":"r","usage":{"prompt_time":0.5}}}"#,
+            &[("usage.prompt_time_ms", 500.0)],
+        );
+        check_timings(r#"{"metrics":{"mean_itl_ms":"4","queue_time_ms":null},"timings":"fast"}"#, &[]);
+        check_timings(r#"{"usage":{"queue_time":1e307}}"#, &[]);
+    }
+
+    #[track_caller]
+    fn check_finish(words: &[&str], want: Option<FinishReason>) {
+        let choices: Vec<Value> =
+            words.iter().map(|word| serde_json::json!({"finish_reason": word})).collect();
+        let object = serde_json::json!({"choices": choices}).to_string();
+        assert_eq!(read(&object, Dialect::Chat).finish_reason, want, "{words:?}");
+    }
+
+    #[test]
+    fn finish_reasons_are_known_by_their_words() {
+        use FinishReason::*;
+        for known in [Stop, Length, ToolCalls, ContentFilter, Abort, Error] {
+            check_finish(&[known.as_str()], Some(known.clone()));
+        }
+        check_finish(&["eos\u{1b}_token"], Some(Other("eos_token".to_owned())));
+        check_finish(&[&"x".repeat(99)], Some(Other("x".repeat(40) + "…")));
+        check_finish(&[""], None);
+        check_finish(&[], None);
+    }
+
+    #[test]
+    fn of_several_finish_reasons_a_failure_counts_or_else_the_first() {
+        check_finish(&["length", "stop"], Some(FinishReason::Length));
+        check_finish(&["length", "abort", "error"], Some(FinishReason::Abort));
+    }
+
+    #[track_caller]
+    fn check_error(json: &str, want: Option<&str>) {
+        assert_eq!(read(json, Dialect::Chat).error.as_deref(), want, "{json}");
+    }
+
+    #[test]
+    fn an_error_is_told_by_its_key_or_by_its_object() {
+        check_error(r#"{"error":{"message":"engine died","code":500}}"#, Some("engine died"));
+        check_error(r#"{"error":"overloaded","error_type":"overloaded"}"#, Some("overloaded"));
+        check_error(r#"{"object":"error","message":"too long","code":400}"#, Some("too long"));
+        check_error(r#"{"object":"error"}"#, Some("the server gave no message"));
+        check_error(r#"{"object":"chat.completion","message":"not an error"}"#, None);
+        check_error(r#"{"error":null,"choices":[]}"#, None);
+    }
+}

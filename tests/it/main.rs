@@ -1,0 +1,3 @@
+//! The one integration binary: the public library and the built command, against captured bytes and the simulator.
+
+mod captures;
