@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod error;
 pub mod failure;
+pub mod observe;
 pub mod random;
 pub mod secret;
 pub mod text;
