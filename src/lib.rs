@@ -1,10 +1,12 @@
 //! Load generator for LLM servers.
 
+pub mod backend;
 pub mod clock;
 pub mod error;
 pub mod failure;
 pub mod observe;
 pub mod random;
+pub mod record;
 pub mod secret;
 pub mod text;
 pub mod units;

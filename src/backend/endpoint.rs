@@ -1,0 +1,132 @@
+//! The server's address: what the user gave, made into the URLs that are asked.
+
+use serde::Serialize;
+use ureq::http::Uri;
+
+use crate::secret;
+use crate::wire::Dialect;
+
+/// Where requests go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Endpoint {
+    /// The full URL of the API.
+    pub url: String,
+    /// The API's dialect.
+    pub dialect: Dialect,
+    #[serde(skip)]
+    base: String,
+}
+
+impl Endpoint {
+    /// Reads a full endpoint such as `http://host:8000/v1/chat/completions`, or a server such as `http://host:8000` or
+    /// `http://host:8000/v1`, whose endpoint is that of `dialect` (chat by default). A path that tells no dialect
+    /// needs `dialect`.
+    ///
+    /// # Errors
+    /// Says what is wrong and what to write.
+    pub fn parse(url: &str, dialect: Option<Dialect>) -> Result<Self, String> {
+        let url = url.trim();
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            return Err(format!("has no http:// or https://; write http://{}", url.trim_start_matches('/')));
+        }
+        let uri: Uri = url.parse().map_err(|e| format!("not a URL: {e}; write http://host:8000"))?;
+        let authority = uri.authority().ok_or("names no host; write http://host:8000")?;
+        if authority.as_str().contains('@') {
+            return Err(
+                "holds a user name; give credentials in --header 'Authorization: …' instead".to_owned()
+            );
+        }
+        if authority.host().is_empty() || url.contains('#') {
+            return Err("not a URL of a server; write http://host:8000".to_owned());
+        }
+        if authority.as_str() != authority.host() && !matches!(authority.port_u16(), Some(1..)) {
+            return Err("has no valid port; write http://host:8000".to_owned());
+        }
+        let root = format!("{}://{authority}", uri.scheme_str().unwrap_or("http"));
+        let path = uri.path().trim_end_matches('/');
+        let query = uri.query().map(|q| format!("?{q}")).unwrap_or_default();
+        let (prefix, dialect, path) = resolve_path(path, dialect)?;
+        Ok(Self { url: format!("{root}{path}{query}"), dialect, base: format!("{root}{prefix}") })
+    }
+
+    /// URL of the list of models.
+    pub fn models_url(&self) -> String {
+        format!("{}/v1/models", self.base)
+    }
+
+    /// The URL as reports show it.
+    pub fn shown(&self) -> String {
+        secret::without_userinfo(&self.url)
+    }
+
+    /// Scheme and authority with whatever path stands before `/v1`.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+}
+
+/// Prefix before `/v1`, dialect and full path.
+fn resolve_path(path: &str, dialect: Option<Dialect>) -> Result<(&str, Dialect, String), String> {
+    let bare = path.strip_suffix("/v1").unwrap_or(path);
+    let is_server = path.ends_with("/v1") || path.is_empty();
+    if is_server {
+        let dialect = dialect.unwrap_or(Dialect::Chat);
+        return Ok((bare, dialect, format!("{bare}{}", dialect.path())));
+    }
+    let told = Dialect::of_path(path);
+    let dialect = dialect.or(told).ok_or_else(|| {
+        format!(
+            "path '{path}' ends in neither /chat/completions nor /completions; \
+             give the server alone, such as http://host:8000, or say which with --api"
+        )
+    })?;
+    let prefix = path.strip_suffix(dialect.path()).unwrap_or("");
+    Ok((prefix, dialect, path.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(url: &str, want: &str, base: &str) {
+        let endpoint = Endpoint::parse(url, None).expect(url);
+        assert_eq!((endpoint.url.as_str(), endpoint.base()), (want, base));
+    }
+
+    #[test]
+    fn a_server_gets_the_chat_endpoint() {
+        let want = "http://h:8000/v1/chat/completions";
+        for url in ["http://h:8000", "http://h:8000/", "http://h:8000/v1", "http://h:8000/v1/", want] {
+            check(url, want, "http://h:8000");
+        }
+        check("https://h/x/v1", "https://h/x/v1/chat/completions", "https://h/x");
+        check("http://[::1]:80", "http://[::1]:80/v1/chat/completions", "http://[::1]:80");
+    }
+
+    #[test]
+    fn the_path_tells_the_dialect() {
+        check("http://h/v1/completions", "http://h/v1/completions", "http://h");
+        check("http://h/a/v1/completions?k=v", "http://h/a/v1/completions?k=v", "http://h/a");
+        assert_eq!(Endpoint::parse("http://h/v1/completions", None).unwrap().dialect, Dialect::Completions);
+        let named = Endpoint::parse("http://h/generate", Some(Dialect::Completions)).unwrap();
+        assert_eq!((named.url.as_str(), named.dialect), ("http://h/generate", Dialect::Completions));
+        assert_eq!(named.models_url(), "http://h/v1/models");
+    }
+
+    #[test]
+    fn what_is_no_server_is_refused_with_advice() {
+        for (url, part) in [
+            ("localhost:8000", "write http://localhost:8000"),
+            ("ftp://h", "http://"),
+            ("http://", "not a URL"),
+            ("http://h:99999", "port"),
+            ("http://h:0", "port"),
+            ("http://u:p@h", "user name"),
+            ("http://h/generate", "--api"),
+            ("http://h h", "not a URL"),
+        ] {
+            let error = Endpoint::parse(url, None).expect_err(url);
+            assert!(error.contains(part), "{url}: {error}");
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! HTTP/1.1 through ureq: one agent a worker with one kept connection, no redirects, no compression, no proxy.
+
+use std::io::Read;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+use ureq::http::{self, HeaderName, HeaderValue, Method};
+use ureq::unversioned::transport::Connector;
+use ureq::{Agent, Error};
+
+use super::endpoint::Endpoint;
+use super::tls::{self, SharedTls};
+use super::transport::{self, CachedResolver, Cause, Marks, Phase, ProbeConnector};
+use super::{Backend, Chunk, Exchange, Head, Request};
+use crate::clock::{Clock, SystemClock};
+use crate::failure::{Failure, FailureKind};
+use crate::secret::{MASK, Secret, is_secret_header};
+use crate::units::as_seconds;
+
+/// How to reach a server. Serialised without the key, and with the values of secret headers masked.
+#[derive(Clone, Debug, Serialize)]
+pub struct Settings {
+    /// Where requests go.
+    #[serde(flatten)]
+    pub endpoint: Endpoint,
+    /// Sent as `Authorization: Bearer …`; `None` sends no such header.
+    #[serde(skip)]
+    pub key: Option<Secret>,
+    /// More headers, sent with every request.
+    #[serde(serialize_with = "masked")]
+    pub headers: Vec<(String, String)>,
+    /// Longest time for connecting and TLS, name lookup excepted.
+    #[serde(rename = "connect_timeout_s", serialize_with = "as_seconds")]
+    pub connect_timeout: Duration,
+    /// Longest wait for the next byte of a reply.
+    #[serde(rename = "idle_timeout_s", serialize_with = "as_seconds")]
+    pub idle_timeout: Duration,
+    /// Longest time for a whole request.
+    #[serde(rename = "timeout_s", serialize_with = "as_seconds")]
+    pub timeout: Duration,
+}
+
+fn masked<S: Serializer>(headers: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(headers.iter().map(|(name, value)| {
+        let shown = if is_secret_header(name) { MASK } else { value };
+        (name, shown)
+    }))
+}
+
+/// What all workers share: the resolver's answers, TLS, and the parts of a request that stay the same.
+#[derive(Clone, Debug)]
+pub struct Client {
+    settings: Settings,
+    config: ureq::config::Config,
+    resolver: CachedResolver,
+    tls: SharedTls,
+    post: http::request::Parts,
+}
+
+/// Room for a read; a head larger than this is refused.
+const INPUT_BUFFER: usize = 16 * 1024;
+const OUTPUT_BUFFER: usize = 8 * 1024;
+/// vLLM closes connections after 5 s without a request.
+const MAX_IDLE_AGE: Duration = Duration::from_secs(4);
+/// Longest reply to a question about the server itself.
+const MAX_ANSWER: u64 = 16 << 20;
+const USER_AGENT: &str = concat!("vllm-loadgen/", env!("CARGO_PKG_VERSION"));
+
+impl Client {
+    /// Prepares to reach the server; sends nothing yet.
+    ///
+    /// # Errors
+    /// Says which header cannot be sent.
+    pub fn new(settings: Settings) -> Result<Self, String> {
+        let mut config = Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .max_idle_connections(1)
+            .max_idle_connections_per_host(1)
+            .max_idle_age(MAX_IDLE_AGE)
+            .input_buffer_size(INPUT_BUFFER)
+            .output_buffer_size(OUTPUT_BUFFER)
+            .user_agent(USER_AGENT)
+            .accept_encoding("");
+        if settings.endpoint.url.starts_with("https://") {
+            config = config.tls_config(tls::config());
+        }
+        let post = request_parts(&settings, Method::POST, &settings.endpoint.url)?;
+        Ok(Self {
+            settings,
+            config: config.build(),
+            resolver: CachedResolver::default(),
+            tls: SharedTls::default(),
+            post,
+        })
+    }
+
+    /// Whether requests can be built from these settings.
+    ///
+    /// # Errors
+    /// Says which header cannot be sent.
+    pub fn check(settings: &Settings) -> Result<(), String> {
+        request_parts(settings, Method::POST, &settings.endpoint.url).map(|_| ())
+    }
+
+    /// A backend for one worker, with an agent and a connection of its own.
+    pub fn backend(&self) -> HttpBackend {
+        HttpBackend { agent: self.agent(), client: self.clone(), buffer: vec![0; INPUT_BUFFER] }
+    }
+
+    /// Asks the server about itself: status and body of the reply to a GET.
+    ///
+    /// # Errors
+    /// The failure, if no whole reply came within `timeout`.
+    pub fn get(&self, url: &str, timeout: Duration) -> Result<(u16, Vec<u8>), Failure> {
+        let parts = request_parts(&self.settings, Method::GET, url)
+            .map_err(|problem| Failure::new(FailureKind::Protocol, problem))?;
+        let now = SystemClock.now();
+        transport::begin(now + timeout, timeout, timeout.min(self.settings.connect_timeout));
+        let ask = || -> Result<_, Error> {
+            let reply = self.agent().run(http::Request::from_parts(parts, ()))?;
+            let status = reply.status().as_u16();
+            let body = reply.into_body().into_with_config().limit(MAX_ANSWER).read_to_vec()?;
+            Ok((status, body))
+        };
+        ask().map_err(|error| classify(&error, &transport::marks(), false))
+    }
+
+    fn agent(&self) -> Agent {
+        let connector = ProbeConnector.chain(self.tls.clone());
+        Agent::with_parts(self.config.clone(), connector, self.resolver.clone())
+    }
+}
+
+/// Method, URL and headers, parsed once.
+fn request_parts(settings: &Settings, method: Method, url: &str) -> Result<http::request::Parts, String> {
+    let mut request = http::Request::builder().method(method).uri(url);
+    request = request.header("content-type", "application/json");
+    if let Some(key) = &settings.key {
+        let value = HeaderValue::from_str(&format!("Bearer {}", key.reveal()))
+            .map_err(|_| "the API key holds characters that a header cannot carry".to_owned())?;
+        request = request.header("authorization", sensitive(value));
+    }
+    let (mut parts, ()) =
+        request.body(()).map_err(|e| format!("cannot build the request: {e}"))?.into_parts();
+    for (name, value) in &settings.headers {
+        let header: HeaderName = name.parse().map_err(|_| format!("'{name}' is not a header name"))?;
+        let mut value =
+            HeaderValue::from_str(value).map_err(|_| format!("header '{name}' cannot carry this value"))?;
+        if is_secret_header(name) {
+            value = sensitive(value);
+        }
+        parts.headers.insert(header, value);
+    }
+    Ok(parts)
+}
+
+fn sensitive(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
+}
+
+/// One worker's way to the server.
+#[derive(Debug)]
+pub struct HttpBackend {
+    client: Client,
+    agent: Agent,
+    buffer: Vec<u8>,
+}
+
+impl Backend for HttpBackend {
+    fn stream(&mut self, request: &Request, on_chunk: &mut dyn FnMut(Chunk<'_>)) -> Exchange {
+        let settings = &self.client.settings;
+        let deadline = SystemClock.now() + settings.timeout;
+        let (idle, connect) = (settings.idle_timeout, settings.connect_timeout);
+        transport::begin(deadline, idle, connect);
+        let mut outcome = self.exchange(request, on_chunk);
+        let mut is_retry = false;
+        if outcome.is_err() && is_stale(&transport::marks()) {
+            is_retry = true;
+            transport::begin(deadline, idle, connect);
+            outcome = self.exchange(request, on_chunk);
+        }
+        let marks = transport::marks();
+        let result = outcome.map_err(|(error, in_body)| classify(&error, &marks, in_body));
+        if result.as_ref().is_err_and(|f| !matches!(f.kind, FailureKind::LocalResource))
+            && marks.trace.sent.is_none()
+        {
+            self.client.resolver.forget();
+        }
+        let mut trace = marks.trace;
+        trace.stale_retry = is_retry;
+        Exchange { trace, result }
+    }
+}
+
+impl HttpBackend {
+    /// Sends and receives; the error says whether the reply's body had begun.
+    fn exchange(
+        &mut self,
+        request: &Request,
+        on_chunk: &mut dyn FnMut(Chunk<'_>),
+    ) -> Result<(), (Error, bool)> {
+        let mut parts = self.client.post.clone();
+        if let Ok(id) = HeaderValue::from_str(&request.id) {
+            parts.headers.insert("x-request-id", id);
+        }
+        let reply =
+            self.agent.run(http::Request::from_parts(parts, &request.body[..])).map_err(|e| (e, false))?;
+        let (head, body) = reply.into_parts();
+        let headers: Vec<(&str, &str)> = head
+            .headers
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
+            .collect();
+        on_chunk(Chunk::Head(Head { status: head.status.as_u16(), headers: &headers }));
+        let mut reader = body.into_reader();
+        loop {
+            match reader.read(&mut self.buffer) {
+                // only a body read to its end leaves the connection open for the next request
+                Ok(0) => return Ok(()),
+                Ok(n) => on_chunk(Chunk::Body { at: transport::last_read(), bytes: &self.buffer[..n] }),
+                Err(error) => return Err((Error::from(error), true)),
+            }
+        }
+    }
+}
+
+/// A kept connection that the server had closed by the time it was used: nothing of a reply came.
+fn is_stale(marks: &Marks) -> bool {
+    let is_closed = match &marks.cause {
+        None => true,
+        Some(Cause::Io(..)) => true,
+        Some(_) => false,
+    };
+    marks.trace.reused == Some(true) && marks.trace.first_byte.is_none() && is_closed
+}
+
+/// The one kind that a failed exchange is of, from ureq's error and from what the transport saw.
+fn classify(error: &Error, marks: &Marks, in_body: bool) -> Failure {
+    let kind = kind_of(error, marks, in_body);
+    let message = match &marks.cause {
+        Some(Cause::Dns(words) | Cause::Io(.., words)) => words.clone(),
+        _ => error.to_string(),
+    };
+    Failure::new(kind, message)
+}
+
+fn kind_of(error: &Error, marks: &Marks, in_body: bool) -> FailureKind {
+    if let Some(kind) = tls_kind(error) {
+        return kind;
+    }
+    match &marks.cause {
+        Some(Cause::Dns(_)) => FailureKind::Dns,
+        Some(Cause::ConnectTimeout) => FailureKind::ConnectTimeout,
+        Some(Cause::Total) => FailureKind::TotalTimeout,
+        Some(Cause::Idle) if in_body => FailureKind::IdleTimeout,
+        Some(Cause::Idle) => FailureKind::HeaderTimeout,
+        Some(Cause::Io(phase, kind, number, _)) => io_kind(*phase, *kind, *number, marks, in_body),
+        None => protocol_kind(error, marks, in_body),
+    }
+}
+
+fn tls_kind(error: &Error) -> Option<FailureKind> {
+    let rustls = match error {
+        Error::Tls(_) | Error::TlsRequired => return Some(FailureKind::TlsHandshake),
+        Error::Rustls(inner) => inner,
+        Error::Io(io) => io.get_ref()?.downcast_ref::<rustls::Error>()?,
+        _ => return None,
+    };
+    Some(match rustls {
+        rustls::Error::InvalidCertificate(_) => FailureKind::TlsCertificate,
+        _ => FailureKind::TlsHandshake,
+    })
+}
+
+fn io_kind(
+    phase: Phase,
+    kind: std::io::ErrorKind,
+    number: Option<i32>,
+    marks: &Marks,
+    in_body: bool,
+) -> FailureKind {
+    use nix::errno::Errno;
+    use std::io::ErrorKind;
+    let local = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS, Errno::EADDRNOTAVAIL];
+    if number.is_some_and(|n| local.iter().any(|errno| *errno as i32 == n)) {
+        return FailureKind::LocalResource;
+    }
+    let is_reset = matches!(kind, ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted);
+    match (phase, kind) {
+        (Phase::Connecting, ErrorKind::ConnectionRefused) => FailureKind::ConnectRefused,
+        (Phase::Connecting, _) => FailureKind::Unreachable,
+        _ if marks.phase == Phase::Handshake => FailureKind::TlsHandshake,
+        (Phase::Sending, _) => FailureKind::SendFailed,
+        _ if in_body && is_reset => FailureKind::ResetInBody,
+        _ if in_body => FailureKind::TruncatedBody,
+        _ if is_reset => FailureKind::ResetBeforeReply,
+        _ => FailureKind::ClosedBeforeReply,
+    }
+}
+
+/// Without a cause of the system's: the stream ended, or what came is not HTTP.
+fn protocol_kind(error: &Error, marks: &Marks, in_body: bool) -> FailureKind {
+    match error {
+        Error::HostNotFound => FailureKind::Dns,
+        Error::Io(io) if io.kind() == std::io::ErrorKind::UnexpectedEof || is_disconnect(error) => {
+            match (in_body, marks.phase) {
+                (_, Phase::Handshake) => FailureKind::TlsHandshake,
+                (true, _) => FailureKind::TruncatedBody,
+                (false, _) => FailureKind::ClosedBeforeReply,
+            }
+        }
+        _ => FailureKind::Protocol,
+    }
+}
+
+fn is_disconnect(error: &Error) -> bool {
+    matches!(error, Error::Io(io) if io.kind() == std::io::ErrorKind::NotConnected)
+}

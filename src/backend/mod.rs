@@ -1,0 +1,99 @@
+//! Sending requests: bytes out, bytes in, each stamped with its moment. Keeps no counts, computes no metric.
+//!
+//! [`HttpBackend`] speaks HTTP/1.1 through ureq over a transport of our own; [`Scripted`] replays replies written
+//! beforehand, for tests. Only this room knows ureq.
+
+mod endpoint;
+mod http;
+mod scripted;
+mod tls;
+mod transport;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use endpoint::Endpoint;
+pub use http::{Client, HttpBackend, Settings};
+pub use scripted::{Scripted, Step};
+
+use crate::clock::Moment;
+use crate::failure::Failure;
+
+/// One request as it goes out.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Sent as `X-Request-Id`; finds the request in the server's log.
+    pub id: String,
+    /// The JSON body.
+    pub body: Arc<[u8]>,
+}
+
+/// A part of a reply as it comes in.
+#[derive(Clone, Copy, Debug)]
+pub enum Chunk<'a> {
+    /// Status and headers; comes once, before any body.
+    Head(Head<'a>),
+    /// Bytes of the body, cut wherever the network cut them.
+    Body {
+        /// When the read that brought them returned.
+        at: Moment,
+        /// Never empty.
+        bytes: &'a [u8],
+    },
+}
+
+/// The head of a reply.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// HTTP status.
+    pub status: u16,
+    /// Names in lower case, and values that are text.
+    pub headers: &'a [(&'a str, &'a str)],
+}
+
+impl<'a> Head<'a> {
+    /// The value of the first header of this name; `name` in lower case.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        self.headers.iter().find(|(n, _)| *n == name).map(|(_, value)| *value)
+    }
+}
+
+/// What became of one request on the wire, whether or not it went well.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// Moments and counts.
+    pub trace: Trace,
+    /// `Ok` when a reply of any status came in whole.
+    pub result: Result<(), Failure>,
+}
+
+/// The transport's facts about one exchange. `None` where it never came to that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// Looking up the server's name; `None` when it was known already.
+    pub dns: Option<Duration>,
+    /// Making the TCP connection.
+    pub tcp: Option<Duration>,
+    /// The TLS handshake.
+    pub tls: Option<Duration>,
+    /// Whether the connection had served a request before; `None` when there was no connection.
+    pub reused: Option<bool>,
+    /// Whether a kept connection turned out to be closed by the server, so that the request went out again.
+    pub stale_retry: bool,
+    /// First byte of the request handed to the system.
+    pub sent: Option<Moment>,
+    /// Last byte of the request handed to the system.
+    pub sent_whole: Option<Moment>,
+    /// First byte of the reply.
+    pub first_byte: Option<Moment>,
+    /// Bytes written, TLS and heads included.
+    pub bytes_sent: u64,
+    /// Bytes read, TLS and heads included.
+    pub bytes_received: u64,
+}
+
+/// Sends a request and hands over its reply as it streams in.
+pub trait Backend: Send {
+    /// Sends `request`; returns when its reply has ended or failed.
+    fn stream(&mut self, request: &Request, on_chunk: &mut dyn FnMut(Chunk<'_>)) -> Exchange;
+}

@@ -1,0 +1,355 @@
+//! What is known of one request: moments, counts and outcome as facts; every metric is a method over them.
+//!
+//! Definitions stand in `docs/metrics.md`. Knows neither how the request was sent nor how results are shown.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::clock::Moment;
+use crate::failure::Failure;
+use crate::wire::{FinishReason, Usage};
+
+/// One request, from the moment it was due to its end.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Number of the request within its run, from 0.
+    pub id: u64,
+    /// Whether it counts.
+    pub phase: Phase,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// HTTP status of the reply; `None` when no reply head came.
+    pub status: Option<u16>,
+    /// When what happened.
+    pub moments: Moments,
+    /// The connection it went over.
+    pub connection: Connection,
+    /// Events that bore tokens, in order; empty for replies that were not streamed.
+    pub token_events: Vec<TokenEvent>,
+    /// Data events of the stream, those without tokens included, `[DONE]` not.
+    pub events: u64,
+    /// Reads that returned bytes of the reply's body.
+    pub reads: u64,
+    /// Token counts as the server's `usage` gave them.
+    pub usage: Usage,
+    /// Why the server stopped; `None` when it did not say.
+    pub finish_reason: Option<FinishReason>,
+    /// Bytes of the request, head included.
+    pub bytes_sent: u64,
+    /// Bytes of the reply, head included.
+    pub bytes_received: u64,
+    /// Times that the server told of this request, in milliseconds, by name.
+    pub server_timings: Vec<(String, f64)>,
+}
+
+/// Whether a request counts towards the results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Sent to warm the server and the connections up; left out of every result.
+    Warmup,
+    /// Counts.
+    Measured,
+}
+
+/// How a request ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// A complete reply with tokens.
+    Success,
+    /// Anything else; of exactly one kind.
+    Failed(Failure),
+}
+
+/// The moments of one request. `None` where it never came to that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moments {
+    /// When the request should have left; in a closed loop, when a worker was free for it.
+    pub due: Moment,
+    /// When its worker turned to it.
+    pub started: Moment,
+    /// First byte of the request handed to the system; connecting is over by then.
+    pub sent: Option<Moment>,
+    /// Last byte of the request handed to the system.
+    pub sent_whole: Option<Moment>,
+    /// First byte of the reply.
+    pub first_byte: Option<Moment>,
+    /// First event of the stream, whatever it bears.
+    pub first_event: Option<Moment>,
+    /// The reply's end, or the failure.
+    pub end: Moment,
+}
+
+/// The connection a request went over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Connection {
+    /// Whether it had served a request before; `None` when there was no connection.
+    pub reused: Option<bool>,
+    /// Looking up the server's name; `None` when it was known already.
+    pub dns: Option<Duration>,
+    /// Making the TCP connection; `None` on a reused one.
+    pub tcp: Option<Duration>,
+    /// The TLS handshake; `None` without TLS or on a reused connection.
+    pub tls: Option<Duration>,
+    /// Whether a kept connection turned out to be closed by the server, so that the request went out again.
+    pub stale_retry: bool,
+}
+
+/// The arrival of an event that bears tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenEvent {
+    /// When the read that brought it returned.
+    pub at: Moment,
+    /// Tokens in it; `None` unless the server counts them in each event.
+    pub tokens: Option<NonZeroU32>,
+}
+
+/// Takes in records one at a time, in the order in which the requests ended.
+pub trait Sink {
+    /// One more request has ended.
+    fn record(&mut self, record: &Record);
+
+    /// Called some times a second while the run goes on, with or without records.
+    fn pulse(&mut self, pulse: &Pulse) {
+        let _ = pulse;
+    }
+}
+
+/// The state of a run that is going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// The present moment.
+    pub now: Moment,
+    /// When the run began.
+    pub began: Moment,
+    /// Requests under way.
+    pub in_flight: u64,
+}
+
+/// How the tokens of the gaps between events were counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ItlSource {
+    /// The server counted the tokens in each event.
+    Counted,
+    /// Estimated from the reply's output tokens and its number of events.
+    Estimated,
+    /// The server gave no token counts: gaps between events, as if each held one token.
+    Events,
+}
+
+impl Record {
+    /// Whether the request succeeded.
+    pub fn is_success(&self) -> bool {
+        self.outcome == Outcome::Success
+    }
+
+    /// The failure, if it is one.
+    pub fn failure(&self) -> Option<&Failure> {
+        match &self.outcome {
+            Outcome::Success => None,
+            Outcome::Failed(failure) => Some(failure),
+        }
+    }
+
+    /// How late the request left: `started − due`.
+    pub fn lag(&self) -> Duration {
+        self.moments.started.since(self.moments.due)
+    }
+
+    /// First and last event that bore tokens. `None` for replies that were not streamed.
+    fn token_span(&self) -> Option<(TokenEvent, TokenEvent)> {
+        Some((*self.token_events.first()?, *self.token_events.last()?))
+    }
+
+    fn after_sent(&self, moment: Option<Moment>) -> Option<Duration> {
+        Some(moment?.since(self.moments.sent?))
+    }
+
+    /// End-to-end latency: from `sent` to the last event that bore tokens, or to the reply's end where it was not
+    /// streamed. `None` unless the request succeeded.
+    pub fn e2e(&self) -> Option<Duration> {
+        if !self.is_success() {
+            return None;
+        }
+        let last = self.token_span().map_or(self.moments.end, |(_, last)| last.at);
+        self.after_sent(Some(last))
+    }
+
+    /// Time to first token: from `sent` to the first event with non-empty content, reasoning or tool call.
+    /// `None` where none came or the reply was not streamed.
+    pub fn ttft(&self) -> Option<Duration> {
+        self.after_sent(self.token_span().map(|(first, _)| first.at))
+    }
+
+    /// Time to first byte of the reply, from `sent`.
+    pub fn ttfb(&self) -> Option<Duration> {
+        self.after_sent(self.moments.first_byte)
+    }
+
+    /// Time to the first event of the stream of any kind, from `sent`.
+    pub fn ttfe(&self) -> Option<Duration> {
+        self.after_sent(self.moments.first_event)
+    }
+
+    /// Connecting: name lookup, TCP and TLS together. `None` on a reused connection.
+    pub fn connect(&self) -> Option<Duration> {
+        let c = &self.connection;
+        c.tcp.map(|tcp| tcp + c.dns.unwrap_or_default() + c.tls.unwrap_or_default())
+    }
+
+    /// Time per output token after the first event: (last token event − first token event) ÷ (output tokens − tokens
+    /// of the first event). The first event counts one token where the server does not count. `None` without
+    /// `usage`, below two token events, and where no token is left to divide by.
+    pub fn tpot(&self) -> Option<Duration> {
+        let (first, last) = self.token_span().filter(|_| self.token_events.len() > 1)?;
+        let output = self.usage.output_tokens?;
+        let later = output.checked_sub(first.tokens.map_or(1, |n| u64::from(n.get())))?;
+        let later = u32::try_from(later).ok().filter(|n| *n > 0)?;
+        Some(last.at.since(first.at) / later)
+    }
+
+    /// Gaps between events that bore tokens: what a reader sees as a stall.
+    pub fn gaps(&self) -> impl Iterator<Item = Duration> + '_ {
+        self.token_events.windows(2).map(|pair| pair[1].at.since(pair[0].at))
+    }
+
+    /// Inter-token latencies: each gap between token events shared out evenly over the tokens of the event that
+    /// ended it, as (latency, tokens). The second part says where the token counts are from.
+    pub fn itl(&self) -> (ItlSource, impl Iterator<Item = (Duration, u32)> + '_) {
+        let later = self.token_events.get(1..).unwrap_or_default();
+        let counted = !later.is_empty() && later.iter().all(|event| event.tokens.is_some());
+        let estimate = self.tokens_per_event();
+        let source = match (counted, estimate) {
+            (true, _) => ItlSource::Counted,
+            (false, Some(_)) => ItlSource::Estimated,
+            (false, None) => ItlSource::Events,
+        };
+        // Some tokens make no event (end of text, <think>), so a ratio near 1 means one token an event.
+        let assumed = estimate.map_or(1.0, |ratio| if ratio < 1.5 { 1.0 } else { ratio });
+        let itl = self.gaps().zip(later).map(move |(gap, event)| match event.tokens {
+            Some(tokens) if counted => (gap / tokens.get(), tokens.get()),
+            _ => (gap.div_f64(assumed), assumed.round() as u32),
+        });
+        (source, itl)
+    }
+
+    /// Output tokens per token event, the first of each left out. `None` without `usage` or below two token events.
+    pub fn tokens_per_event(&self) -> Option<f64> {
+        let gaps = self.token_events.len().checked_sub(1).filter(|n| *n > 0)?;
+        let output = self.usage.output_tokens?;
+        Some(output.saturating_sub(1) as f64 / gaps as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::FailureKind;
+
+    fn at(ms: u64) -> Moment {
+        Moment::from_nanos(ms * 1_000_000)
+    }
+
+    fn event(ms: u64, tokens: u32) -> TokenEvent {
+        TokenEvent { at: at(ms), tokens: NonZeroU32::new(tokens) }
+    }
+
+    /// Due at 0, started at 5, sent at 10 and ended at 500 ms.
+    fn record(token_events: Vec<TokenEvent>, output_tokens: Option<u64>) -> Record {
+        Record {
+            id: 0,
+            phase: Phase::Measured,
+            outcome: Outcome::Success,
+            status: Some(200),
+            moments: Moments {
+                due: at(0),
+                started: at(5),
+                sent: Some(at(10)),
+                sent_whole: Some(at(11)),
+                first_byte: Some(at(20)),
+                first_event: Some(at(30)),
+                end: at(500),
+            },
+            connection: Connection::default(),
+            token_events,
+            events: 0,
+            reads: 0,
+            usage: Usage { output_tokens, ..Usage::default() },
+            finish_reason: None,
+            bytes_sent: 0,
+            bytes_received: 0,
+            server_timings: vec![],
+        }
+    }
+
+    fn ms(ms: u64) -> Option<Duration> {
+        Some(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn every_latency_starts_where_its_definition_says() {
+        let record = record(vec![event(110, 0), event(150, 0), event(210, 0)], Some(3));
+        assert_eq!(record.lag(), Duration::from_millis(5));
+        assert_eq!(record.ttfb(), ms(10));
+        assert_eq!(record.ttfe(), ms(20));
+        assert_eq!(record.ttft(), ms(100));
+        assert_eq!(record.e2e(), ms(200));
+        assert_eq!(record.tpot(), ms(50));
+        assert_eq!(record.connect(), None);
+    }
+
+    #[test]
+    fn a_reply_that_was_not_streamed_has_latency_and_no_token_times() {
+        let record = record(vec![], Some(32));
+        assert_eq!(record.e2e(), ms(490));
+        assert_eq!((record.ttft(), record.tpot()), (None, None));
+        assert_eq!(record.itl().1.count(), 0);
+    }
+
+    #[test]
+    fn a_failure_has_no_latency() {
+        let mut record = record(vec![event(110, 0)], None);
+        record.outcome = Outcome::Failed(Failure::new(FailureKind::TruncatedBody, ""));
+        assert_eq!(record.e2e(), None);
+        assert_eq!(record.ttft(), ms(100));
+    }
+
+    #[test]
+    fn one_token_has_no_time_per_output_token() {
+        assert_eq!(record(vec![event(110, 0)], Some(1)).tpot(), None);
+        assert_eq!(record(vec![event(110, 3)], Some(3)).tpot(), None);
+        assert_eq!(record(vec![event(110, 0)], Some(2)).tpot(), None);
+        assert_eq!(record(vec![event(110, 0), event(120, 0)], None).tpot(), None);
+    }
+
+    fn itl(record: &Record) -> (ItlSource, Vec<(u64, u32)>) {
+        let (source, gaps) = record.itl();
+        (source, gaps.map(|(gap, tokens)| (gap.as_millis() as u64, tokens)).collect())
+    }
+
+    #[test]
+    fn counted_tokens_share_their_gap() {
+        let record = record(vec![event(100, 1), event(160, 3), event(180, 1)], Some(5));
+        assert_eq!(itl(&record), (ItlSource::Counted, vec![(20, 3), (20, 1)]));
+        assert_eq!(record.tpot(), ms(20));
+    }
+
+    #[test]
+    fn uncounted_tokens_are_estimated_and_say_so() {
+        let several = record(vec![event(100, 0), event(130, 0), event(160, 0)], Some(7));
+        assert_eq!(itl(&several), (ItlSource::Estimated, vec![(10, 3), (10, 3)]));
+        // the end of text is counted and makes no event
+        let one_each = record((0..4).map(|i| event(100 + 30 * i, 0)).collect(), Some(5));
+        assert_eq!(itl(&one_each), (ItlSource::Estimated, vec![(30, 1); 3]));
+    }
+
+    #[test]
+    fn without_usage_gaps_are_what_is_known() {
+        let record = record(vec![event(100, 0), event(130, 0)], None);
+        assert_eq!(itl(&record), (ItlSource::Events, vec![(30, 1)]));
+        assert_eq!(record.tokens_per_event(), None);
+    }
+}
