@@ -8,6 +8,8 @@ pub mod observe;
 pub mod random;
 pub mod record;
 pub mod secret;
+pub mod summary;
 pub mod text;
 pub mod units;
 pub mod wire;
+pub mod workload;

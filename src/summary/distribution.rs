@@ -1,0 +1,277 @@
+//! Many values of one quantity, and what they come to.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializer};
+use rayon::slice::ParallelSliceMut;
+use serde::Serialize;
+
+/// Gathers the values of one quantity as they come.
+///
+/// Up to [`EXACT_LIMIT`] values are kept and give exact percentiles; beyond it, a histogram of three significant
+/// digits does. Count, minimum, maximum and sum are exact always.
+#[derive(Clone, Debug)]
+pub struct Samples {
+    /// All values, until there are too many.
+    exact: Option<Vec<u64>>,
+    histogram: Histogram<u64>,
+    per_bucket: u64,
+    count: u64,
+    sum: u128,
+    min: u64,
+    max: u64,
+    mean: f64,
+    /// Sum of squared distances from the mean (Welford).
+    spread: f64,
+}
+
+/// Values of one quantity that are kept one by one: 8 MB.
+pub const EXACT_LIMIT: usize = 1_000_000;
+
+impl Samples {
+    /// None yet. The histogram counts in units of `per_bucket`: 1,000 makes microseconds of nanoseconds.
+    pub fn new(per_bucket: u64) -> Self {
+        Self {
+            exact: Some(Vec::new()),
+            histogram: Histogram::new(3).expect("three digits are within the crate's 0 to 5"),
+            per_bucket: per_bucket.max(1),
+            count: 0,
+            sum: 0,
+            min: u64::MAX,
+            max: 0,
+            mean: 0.0,
+            spread: 0.0,
+        }
+    }
+
+    /// Takes one value in.
+    pub fn add(&mut self, value: u64) {
+        self.add_times(value, 1);
+    }
+
+    /// Takes the same value in `times` times.
+    pub fn add_times(&mut self, value: u64, times: u32) {
+        if times == 0 {
+            return;
+        }
+        let bucket = value / self.per_bucket + u64::from(value % self.per_bucket * 2 >= self.per_bucket);
+        // it grows as needed; a value that no histogram can hold (5,000 centuries in µs) still counts elsewhere
+        let _ = self.histogram.record_n(bucket, u64::from(times));
+        match &mut self.exact {
+            Some(values) if values.len() + times as usize <= EXACT_LIMIT => {
+                values.extend(std::iter::repeat_n(value, times as usize));
+            }
+            exact => *exact = None,
+        }
+        self.count += u64::from(times);
+        self.sum += u128::from(value) * u128::from(times);
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+        let (weight, distance) = (f64::from(times), value as f64 - self.mean);
+        self.mean += distance * weight / self.count as f64;
+        self.spread += distance * weight * (value as f64 - self.mean);
+    }
+
+    /// How many values there are.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Sum of all values, exact.
+    pub fn sum(&self) -> u128 {
+        self.sum
+    }
+
+    /// The value at the percentile (0 to 100) so far, from the histogram: right to three digits. `None` without any.
+    pub fn rough_percentile(&self, percentile: f64) -> Option<u64> {
+        (self.count > 0).then(|| self.histogram.value_at_percentile(percentile) * self.per_bucket)
+    }
+
+    /// What the values come to, divided by `unit`: 1e6 makes milliseconds of nanoseconds. `None` without any.
+    pub fn into_distribution(mut self, unit: f64) -> Option<Distribution> {
+        if self.count == 0 {
+            return None;
+        }
+        if let Some(values) = &mut self.exact {
+            values.par_sort_unstable();
+        }
+        let at = |percentile: f64| match &self.exact {
+            Some(sorted) => interpolated(sorted, percentile) / unit,
+            None => (self.histogram.value_at_percentile(percentile) * self.per_bucket) as f64 / unit,
+        };
+        let percentiles = Percentiles {
+            p50: at(50.0),
+            p75: at(75.0),
+            p90: at(90.0),
+            p95: at(95.0),
+            p99: at(99.0),
+            p99_9: at(99.9),
+        };
+        Some(Distribution {
+            count: self.count,
+            mean: self.sum as f64 / self.count as f64 / unit,
+            std: (self.spread.max(0.0) / self.count as f64).sqrt() / unit,
+            min: self.min as f64 / unit,
+            max: self.max as f64 / unit,
+            median: percentiles.p50,
+            percentiles,
+            exact: self.exact.is_some(),
+            histogram: encode(&self.histogram),
+        })
+    }
+}
+
+/// Linear interpolation between the closest ranks, as numpy does by default. `sorted` is not empty.
+fn interpolated(sorted: &[u64], percentile: f64) -> f64 {
+    let rank = percentile / 100.0 * (sorted.len() - 1) as f64;
+    let below = sorted[rank.floor() as usize] as f64;
+    let above = sorted[(rank.ceil() as usize).min(sorted.len() - 1)] as f64;
+    below + (above - below) * rank.fract()
+}
+
+/// The interchange form that HdrHistogram's log tools read.
+fn encode(histogram: &Histogram<u64>) -> String {
+    let mut bytes = Vec::new();
+    V2DeflateSerializer::new()
+        .serialize(histogram, &mut bytes)
+        .expect("a histogram this small fits into memory");
+    STANDARD.encode(bytes)
+}
+
+/// What many values of one quantity come to. The name of the field that holds it tells the unit.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Distribution {
+    /// Number of values.
+    pub count: u64,
+    /// Arithmetic mean, from the exact sum.
+    pub mean: f64,
+    /// Smallest value.
+    pub min: f64,
+    /// Largest value.
+    pub max: f64,
+    /// The same as `p50`.
+    pub median: f64,
+    /// Population standard deviation, as numpy's default.
+    pub std: f64,
+    /// Values at fixed percentiles.
+    #[serde(flatten)]
+    pub percentiles: Percentiles,
+    /// Whether the percentiles are of the values themselves; else of a histogram, right to three digits.
+    pub exact: bool,
+    /// HdrHistogram V2, deflated, base64: three significant digits; microseconds for times, ones for counts.
+    pub histogram: String,
+}
+
+/// Values below which the named share of all values lies; interpolated linearly between ranks.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Percentiles {
+    /// 50 %.
+    pub p50: f64,
+    /// 75 %.
+    pub p75: f64,
+    /// 90 %.
+    pub p90: f64,
+    /// 95 %.
+    pub p95: f64,
+    /// 99 %.
+    pub p99: f64,
+    /// 99.9 %.
+    #[serde(rename = "p99.9")]
+    pub p99_9: f64,
+}
+
+/// A statistic's name in results, and how it is read off.
+pub type Statistic = (&'static str, fn(&Distribution) -> f64);
+
+/// All statistics of a distribution, in the order in which tables show them.
+pub const STATISTICS: [Statistic; 11] = [
+    ("mean", |d| d.mean),
+    ("std", |d| d.std),
+    ("min", |d| d.min),
+    ("median", |d| d.median),
+    ("p50", |d| d.percentiles.p50),
+    ("p75", |d| d.percentiles.p75),
+    ("p90", |d| d.percentiles.p90),
+    ("p95", |d| d.percentiles.p95),
+    ("p99", |d| d.percentiles.p99),
+    ("p99.9", |d| d.percentiles.p99_9),
+    ("max", |d| d.max),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hdrhistogram::serialization::Deserializer;
+
+    fn of(values: impl IntoIterator<Item = u64>) -> Distribution {
+        let mut samples = Samples::new(1);
+        values.into_iter().for_each(|value| samples.add(value));
+        samples.into_distribution(1.0).expect("there are values")
+    }
+
+    #[test]
+    fn no_values_are_no_distribution() {
+        assert_eq!(Samples::new(1).into_distribution(1.0), None);
+        assert_eq!(Samples::new(1).rough_percentile(50.0), None);
+    }
+
+    #[test]
+    fn one_value_is_every_percentile() {
+        let one = of([7]);
+        assert_eq!((one.mean, one.std, one.median, one.percentiles.p99_9), (7.0, 0.0, 7.0, 7.0));
+    }
+
+    #[test]
+    fn figures_are_those_of_numpy() {
+        // numpy.percentile([1..10], [50, 75, 90, 95, 99, 99.9]), numpy.std
+        let ten = of([3, 1, 2, 10, 9, 8, 7, 6, 5, 4]);
+        let p = ten.percentiles;
+        assert_eq!((ten.count, ten.mean, ten.min, ten.max), (10, 5.5, 1.0, 10.0));
+        let want = [5.5, 7.75, 9.1, 9.55, 9.91, 9.991];
+        for (got, want) in [p.p50, p.p75, p.p90, p.p95, p.p99, p.p99_9].into_iter().zip(want) {
+            assert!((got - want).abs() < 1e-9, "{got} {want}");
+        }
+        assert!((ten.std - 2.872_281_323_269_014_3).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_unit_divides_every_figure() {
+        let mut samples = Samples::new(1_000);
+        samples.add(2_500_000);
+        let ms = samples.into_distribution(1e6).expect("there is a value");
+        assert_eq!((ms.mean, ms.min, ms.percentiles.p50), (2.5, 2.5, 2.5));
+    }
+
+    #[test]
+    fn a_weight_counts_as_so_many_values() {
+        let mut samples = Samples::new(1);
+        samples.add_times(10, 3);
+        samples.add(50);
+        assert_eq!(samples.clone().into_distribution(1.0), Some(of([10, 10, 10, 50])));
+        assert_eq!(samples.sum(), 80);
+    }
+
+    #[test]
+    fn beyond_the_limit_figures_are_near_and_say_so() {
+        let mut samples = Samples::new(1);
+        for value in 1..=EXACT_LIMIT as u64 + 1 {
+            samples.add(value);
+        }
+        let many = samples.into_distribution(1.0).expect("there are values");
+        assert!(!many.exact);
+        assert_eq!((many.min, many.max, many.mean), (1.0, 1_000_001.0, 500_001.0));
+        assert!((many.percentiles.p90 / 900_000.0 - 1.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn the_histogram_can_be_read_back() {
+        let mut samples = Samples::new(1_000);
+        (1..=100).for_each(|ms| samples.add(ms * 1_000_000));
+        let text = samples.into_distribution(1e6).expect("there are values").histogram;
+        let bytes = STANDARD.decode(text).expect("base64");
+        let back: Histogram<u64> = Deserializer::new().deserialize(&mut bytes.as_slice()).expect("V2");
+        assert_eq!(back.len(), 100);
+        assert!(back.equivalent(back.value_at_percentile(50.0), 50_000));
+    }
+}

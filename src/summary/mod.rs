@@ -1,0 +1,162 @@
+//! From records to results: a [`Tally`] takes records in and gives a [`Summary`]. Knows no channel and no format.
+
+mod client;
+mod distribution;
+mod tally;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+pub use client::{Environment, Health, Usage as ClientUsage, raise_open_files_limit};
+pub use distribution::{Distribution, EXACT_LIMIT, Percentiles, STATISTICS, Samples, Statistic};
+pub use tally::Tally;
+
+use crate::failure::Group;
+use crate::record::ItlSource;
+
+/// What one run comes to. Definitions, formulas and sources are in `docs/metrics.md`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Counts of requests.
+    pub requests: Requests,
+    /// From the first measured request's start to the last one's end, in seconds; `None` without any.
+    pub duration_s: Option<f64>,
+    /// Rates over the duration.
+    pub throughput: Throughput,
+    /// Sums of tokens.
+    pub tokens: Tokens,
+    /// Times of successful requests.
+    pub latency: Latency,
+    /// Mean number of requests under way during the duration.
+    pub mean_in_flight: Option<f64>,
+    /// Failures by kind, most frequent first.
+    pub errors: Vec<ErrorLine>,
+    /// Replies by HTTP status.
+    pub statuses: BTreeMap<u16, u64>,
+    /// Successful requests by the server's finish reason; `none` where it gave none.
+    pub finish_reasons: BTreeMap<String, u64>,
+    /// Connections made, kept and found closed.
+    pub connections: Connections,
+    /// Bytes on the wire.
+    pub bytes: Bytes,
+    /// Times that the server told of its own, in milliseconds, by name.
+    pub server_timings_ms: BTreeMap<String, Distribution>,
+}
+
+/// Counts of requests. `sent = succeeded + failed`; warm-up is apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Requests {
+    /// Measured requests that ended, well or not.
+    pub sent: u64,
+    /// Those with a complete reply that held tokens.
+    pub succeeded: u64,
+    /// All others.
+    pub failed: u64,
+    /// `succeeded ÷ sent`, from 0 to 1; `None` when nothing was sent.
+    pub success_rate: Option<f64>,
+    /// Requests of the warm-up, in no other figure.
+    pub warmup: u64,
+}
+
+/// Rates over the run's duration, successful requests only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Throughput {
+    /// Completions per second.
+    pub requests_per_s: Option<f64>,
+    /// Output tokens per second; `None` when the server gave no counts.
+    pub output_tokens_per_s: Option<f64>,
+    /// Input and output tokens per second; `None` when the server gave no counts.
+    pub total_tokens_per_s: Option<f64>,
+}
+
+/// Sums of the server's `usage` over successful requests. `None` when no reply gave the count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Tokens {
+    /// Prompt tokens.
+    pub input: Option<u64>,
+    /// Completion tokens.
+    pub output: Option<u64>,
+    /// Prompt tokens that the server had cached.
+    pub cached: Option<u64>,
+    /// Completion tokens spent on reasoning.
+    pub reasoning: Option<u64>,
+    /// Successful replies without `usage`: their tokens are in no sum.
+    pub replies_without_usage: u64,
+}
+
+/// Distributions over successful requests. `None` where no request had such a time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Latency {
+    /// End-to-end latency, ms.
+    #[serde(rename = "e2e_ms")]
+    pub e2e: Option<Distribution>,
+    /// Time to first token, ms.
+    #[serde(rename = "ttft_ms")]
+    pub ttft: Option<Distribution>,
+    /// Time per output token, ms.
+    #[serde(rename = "tpot_ms")]
+    pub tpot: Option<Distribution>,
+    /// Inter-token latency over all tokens of all requests, ms.
+    #[serde(rename = "itl_ms")]
+    pub itl: Option<Distribution>,
+    /// How the tokens of the inter-token latencies were counted; the least certain of all requests.
+    pub itl_source: Option<ItlSource>,
+    /// Gaps between events that bore tokens, ms.
+    #[serde(rename = "inter_event_ms")]
+    pub inter_event: Option<Distribution>,
+    /// Time to first byte, ms.
+    #[serde(rename = "ttfb_ms")]
+    pub ttfb: Option<Distribution>,
+    /// Time to the first event of any kind, ms.
+    #[serde(rename = "ttfe_ms")]
+    pub ttfe: Option<Distribution>,
+    /// Connecting, for requests that opened a connection, ms.
+    #[serde(rename = "connect_ms")]
+    pub connect: Option<Distribution>,
+    /// Input tokens a request.
+    pub input_tokens: Option<Distribution>,
+    /// Output tokens a request.
+    pub output_tokens: Option<Distribution>,
+    /// Mean output tokens per token event; `None` without counts.
+    pub tokens_per_event: Option<f64>,
+    /// Mean events per read of the socket.
+    pub events_per_read: Option<f64>,
+}
+
+/// One kind of failure.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ErrorLine {
+    /// Name of the kind.
+    pub kind: String,
+    /// The documented group it belongs to.
+    pub group: Group,
+    /// What it means.
+    pub meaning: &'static str,
+    /// Requests that ended so.
+    pub count: u64,
+    /// The message of the first of them.
+    pub example: String,
+    /// The number of the first of them.
+    pub first_request: u64,
+}
+
+/// Connections of the measured requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Connections {
+    /// Requests that opened one.
+    pub opened: u64,
+    /// Requests over a kept one.
+    pub reused: u64,
+    /// Requests sent again because a kept connection turned out to be closed.
+    pub stale_retries: u64,
+}
+
+/// Bytes of the measured requests, heads included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Bytes {
+    /// Written.
+    pub sent: u64,
+    /// Read.
+    pub received: u64,
+}

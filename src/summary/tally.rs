@@ -1,0 +1,339 @@
+//! Takes records in, one at a time, and keeps only what the summary needs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{
+    Bytes, Connections, Distribution, ErrorLine, Latency, Requests, Samples, Summary, Throughput, Tokens,
+};
+use crate::clock::Moment;
+use crate::failure::{Failure, FailureKind};
+use crate::record::{ItlSource, Phase, Pulse, Record, Sink};
+
+/// The sums, counts and samples of one run so far.
+#[derive(Debug)]
+pub struct Tally {
+    warmup: u64,
+    succeeded: u64,
+    failed: u64,
+    from: Option<Moment>,
+    until: Option<Moment>,
+    busy: Duration,
+    tokens: Tokens,
+    times: Times,
+    itl_source: Option<ItlSource>,
+    /// Output tokens after the first, and the gaps they came in, for replies with counts.
+    counted_tokens: (u64, u64),
+    events: u64,
+    reads: u64,
+    errors: BTreeMap<FailureKind, (u64, Failure, u64)>,
+    statuses: BTreeMap<u16, u64>,
+    finish_reasons: BTreeMap<String, u64>,
+    connections: Connections,
+    bytes: Bytes,
+    server_timings: BTreeMap<String, Samples>,
+}
+
+#[derive(Debug)]
+struct Times {
+    e2e: Samples,
+    ttft: Samples,
+    tpot: Samples,
+    itl: Samples,
+    inter_event: Samples,
+    ttfb: Samples,
+    ttfe: Samples,
+    connect: Samples,
+    input_tokens: Samples,
+    output_tokens: Samples,
+}
+
+/// Nanoseconds in the unit of the histograms, and in a millisecond.
+const MICROSECOND: u64 = 1_000;
+const MILLISECOND: f64 = 1e6;
+/// A server can name as many timings as it likes; this many are kept.
+const MAX_TIMINGS: usize = 64;
+
+impl Default for Tally {
+    fn default() -> Self {
+        let time = || Samples::new(MICROSECOND);
+        let times = Times {
+            e2e: time(),
+            ttft: time(),
+            tpot: time(),
+            itl: time(),
+            inter_event: time(),
+            ttfb: time(),
+            ttfe: time(),
+            connect: time(),
+            input_tokens: Samples::new(1),
+            output_tokens: Samples::new(1),
+        };
+        Self {
+            warmup: 0,
+            succeeded: 0,
+            failed: 0,
+            from: None,
+            until: None,
+            busy: Duration::ZERO,
+            tokens: Tokens::default(),
+            times,
+            itl_source: None,
+            counted_tokens: (0, 0),
+            events: 0,
+            reads: 0,
+            errors: BTreeMap::new(),
+            statuses: BTreeMap::new(),
+            finish_reasons: BTreeMap::new(),
+            connections: Connections::default(),
+            bytes: Bytes::default(),
+            server_timings: BTreeMap::new(),
+        }
+    }
+}
+
+impl Sink for Tally {
+    fn record(&mut self, record: &Record) {
+        if record.phase == Phase::Warmup {
+            self.warmup += 1;
+            return;
+        }
+        self.add_window(record);
+        self.add_wire(record);
+        match record.failure() {
+            None => self.add_success(record),
+            Some(failure) => self.add_failure(record.id, failure),
+        }
+    }
+
+    fn pulse(&mut self, _: &Pulse) {}
+}
+
+impl Tally {
+    fn add_window(&mut self, record: &Record) {
+        let moments = &record.moments;
+        self.from = Some(self.from.map_or(moments.started, |from| from.min(moments.started)));
+        self.until = Some(self.until.map_or(moments.end, |until| until.max(moments.end)));
+        self.busy += moments.end.since(moments.started);
+    }
+
+    fn add_wire(&mut self, record: &Record) {
+        if let Some(status) = record.status {
+            *self.statuses.entry(status).or_default() += 1;
+        }
+        match record.connection.reused {
+            Some(true) => self.connections.reused += 1,
+            Some(false) => self.connections.opened += 1,
+            None => {}
+        }
+        self.connections.stale_retries += u64::from(record.connection.stale_retry);
+        self.bytes.sent += record.bytes_sent;
+        self.bytes.received += record.bytes_received;
+        if let Some(connect) = record.connect() {
+            self.times.connect.add(nanos(connect));
+        }
+    }
+
+    fn add_failure(&mut self, id: u64, failure: &Failure) {
+        self.failed += 1;
+        let line = self.errors.entry(failure.kind).or_insert_with(|| (0, failure.clone(), id));
+        line.0 += 1;
+    }
+
+    fn add_success(&mut self, record: &Record) {
+        self.succeeded += 1;
+        let reason = record.finish_reason.as_ref().map_or("none".to_owned(), ToString::to_string);
+        *self.finish_reasons.entry(reason).or_default() += 1;
+        self.add_tokens(record);
+        self.add_times(record);
+        self.add_itl(record);
+        for (name, ms) in &record.server_timings {
+            self.add_server_timing(name, *ms);
+        }
+    }
+
+    fn add_tokens(&mut self, record: &Record) {
+        let usage = &record.usage;
+        add_some(&mut self.tokens.input, usage.input_tokens);
+        add_some(&mut self.tokens.output, usage.output_tokens);
+        add_some(&mut self.tokens.cached, usage.cached_tokens);
+        add_some(&mut self.tokens.reasoning, usage.reasoning_tokens);
+        self.tokens.replies_without_usage += u64::from(usage.output_tokens.is_none());
+        sample(&mut self.times.input_tokens, usage.input_tokens);
+        sample(&mut self.times.output_tokens, usage.output_tokens);
+    }
+
+    fn add_times(&mut self, record: &Record) {
+        let times = &mut self.times;
+        sample(&mut times.e2e, record.e2e().map(nanos));
+        sample(&mut times.ttft, record.ttft().map(nanos));
+        sample(&mut times.tpot, record.tpot().map(nanos));
+        sample(&mut times.ttfb, record.ttfb().map(nanos));
+        sample(&mut times.ttfe, record.ttfe().map(nanos));
+    }
+
+    fn add_itl(&mut self, record: &Record) {
+        record.gaps().for_each(|gap| self.times.inter_event.add(nanos(gap)));
+        let (source, itl) = record.itl();
+        itl.for_each(|(latency, tokens)| self.times.itl.add_times(nanos(latency), tokens));
+        let gaps = record.token_events.len().saturating_sub(1) as u64;
+        if gaps > 0 {
+            self.itl_source = self.itl_source.max(Some(source));
+        }
+        if let (Some(output), true) = (record.usage.output_tokens, gaps > 0) {
+            self.counted_tokens.0 += output.saturating_sub(1);
+            self.counted_tokens.1 += gaps;
+        }
+        if record.events > 0 {
+            self.events += record.events;
+            self.reads += record.reads;
+        }
+    }
+
+    fn add_server_timing(&mut self, name: &str, ms: f64) {
+        let is_known = self.server_timings.contains_key(name);
+        if !(ms.is_finite() && ms >= 0.0) || (!is_known && self.server_timings.len() >= MAX_TIMINGS) {
+            return;
+        }
+        let samples = self.server_timings.entry(name.to_owned()).or_insert_with(|| Samples::new(MICROSECOND));
+        samples.add((ms * MILLISECOND) as u64);
+    }
+
+    /// Requests that have ended so far, the warm-up's excepted: succeeded, failed.
+    pub fn ended(&self) -> (u64, u64) {
+        (self.succeeded, self.failed)
+    }
+
+    /// Warm-up requests that have ended so far.
+    pub fn warmed(&self) -> u64 {
+        self.warmup
+    }
+
+    /// When the first measured request started; `None` before it ended.
+    pub fn measured_from(&self) -> Option<Moment> {
+        self.from
+    }
+
+    /// Output tokens of the successful requests so far; `None` as long as the server gave no count.
+    pub fn output_tokens(&self) -> Option<u64> {
+        self.tokens.output
+    }
+
+    /// TTFT at this percentile (0 to 100) so far, right to three digits.
+    pub fn ttft_so_far(&self, percentile: f64) -> Option<Duration> {
+        self.times.ttft.rough_percentile(percentile).map(Duration::from_nanos)
+    }
+
+    /// Failures so far, by kind.
+    pub fn failures(&self) -> impl Iterator<Item = (FailureKind, u64)> + '_ {
+        self.errors.iter().map(|(kind, (count, ..))| (*kind, *count))
+    }
+
+    /// What it all comes to.
+    pub fn into_summary(self) -> Summary {
+        let duration = self.from.zip(self.until).map(|(from, until)| until.since(from));
+        let seconds = duration.map(|d| d.as_secs_f64()).filter(|s| *s > 0.0);
+        let rate = |count: Option<u64>| Some(count? as f64 / seconds?);
+        let total = self.tokens.input.zip(self.tokens.output).map(|(input, output)| input + output);
+        let sent = self.succeeded + self.failed;
+        let throughput = Throughput {
+            requests_per_s: rate(Some(self.succeeded)),
+            output_tokens_per_s: rate(self.tokens.output),
+            total_tokens_per_s: rate(total),
+        };
+        let latency = self.times.into_latency(
+            self.itl_source,
+            ratio(self.counted_tokens.0, self.counted_tokens.1),
+            ratio(self.events, self.reads),
+        );
+        Summary {
+            requests: Requests {
+                sent,
+                succeeded: self.succeeded,
+                failed: self.failed,
+                success_rate: ratio(self.succeeded, sent),
+                warmup: self.warmup,
+            },
+            duration_s: duration.map(|d| d.as_secs_f64()),
+            throughput,
+            tokens: self.tokens,
+            latency,
+            mean_in_flight: seconds.map(|s| self.busy.as_secs_f64() / s),
+            errors: error_lines(self.errors),
+            statuses: self.statuses,
+            finish_reasons: self.finish_reasons,
+            connections: self.connections,
+            bytes: self.bytes,
+            server_timings_ms: distributions(self.server_timings),
+        }
+    }
+}
+
+impl Times {
+    fn into_latency(
+        self,
+        itl_source: Option<ItlSource>,
+        tokens_per_event: Option<f64>,
+        events_per_read: Option<f64>,
+    ) -> Latency {
+        let ms = |samples: Samples| samples.into_distribution(MILLISECOND);
+        Latency {
+            e2e: ms(self.e2e),
+            ttft: ms(self.ttft),
+            tpot: ms(self.tpot),
+            itl: ms(self.itl),
+            itl_source,
+            inter_event: ms(self.inter_event),
+            ttfb: ms(self.ttfb),
+            ttfe: ms(self.ttfe),
+            connect: ms(self.connect),
+            input_tokens: self.input_tokens.into_distribution(1.0),
+            output_tokens: self.output_tokens.into_distribution(1.0),
+            tokens_per_event,
+            events_per_read,
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn ratio(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+fn add_some(sum: &mut Option<u64>, value: Option<u64>) {
+    if let Some(value) = value {
+        *sum = Some(sum.unwrap_or_default().saturating_add(value));
+    }
+}
+
+fn sample(samples: &mut Samples, value: Option<u64>) {
+    if let Some(value) = value {
+        samples.add(value);
+    }
+}
+
+fn error_lines(errors: BTreeMap<FailureKind, (u64, Failure, u64)>) -> Vec<ErrorLine> {
+    let mut lines: Vec<ErrorLine> = errors
+        .into_iter()
+        .map(|(kind, (count, failure, first_request))| ErrorLine {
+            kind: kind.name(),
+            group: kind.group(),
+            meaning: kind.meaning(),
+            count,
+            example: failure.message,
+            first_request,
+        })
+        .collect();
+    lines.sort_by_key(|line| std::cmp::Reverse(line.count));
+    lines
+}
+
+fn distributions(timings: BTreeMap<String, Samples>) -> BTreeMap<String, Distribution> {
+    timings
+        .into_iter()
+        .filter_map(|(name, samples)| Some((name, samples.into_distribution(MILLISECOND)?)))
+        .collect()
+}
