@@ -8,6 +8,7 @@ pub mod observe;
 pub mod random;
 pub mod record;
 pub mod secret;
+pub mod sim;
 pub mod summary;
 pub mod text;
 pub mod units;

@@ -1,0 +1,139 @@
+//! Replies as they go out: status lines and headers in uvicorn's order and lower case.
+
+use std::fmt::Write as _;
+use std::io;
+
+use super::http::Persistence;
+use crate::clock::Date;
+
+/// A reply that is known whole.
+#[derive(Debug, Default)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// `allow`, the methods that a route takes.
+    pub allow: Option<&'static str>,
+    /// `content-type`, if there is content.
+    pub content_type: Option<&'static str>,
+    /// What follows the head.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// A reply of JSON.
+    pub fn json(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, content_type: Some("application/json"), body: body.into(), ..Self::default() }
+    }
+
+    /// What uvicorn says to what is not HTTP.
+    pub fn not_http() -> Self {
+        let body = b"Invalid HTTP request received.".to_vec();
+        Self { status: 400, content_type: Some("text/plain; charset=utf-8"), body, ..Self::default() }
+    }
+
+    /// Head and body, as they go out.
+    pub fn bytes(&self, persistence: Persistence) -> Vec<u8> {
+        let mut bytes = self.head(persistence).into_bytes();
+        bytes.extend_from_slice(&self.body);
+        bytes
+    }
+
+    /// The head, with the blank line that ends it.
+    pub fn head(&self, persistence: Persistence) -> String {
+        let mut head = status_line(self.status);
+        if let Some(allow) = self.allow {
+            put(&mut head, format_args!("allow: {allow}\r\n"));
+        }
+        put(&mut head, format_args!("content-length: {}\r\n", self.body.len()));
+        if let Some(content_type) = self.content_type {
+            put(&mut head, format_args!("content-type: {content_type}\r\n"));
+        }
+        end_of_head(&mut head, persistence, "");
+        head
+    }
+}
+
+/// The head of a stream of events. uvicorn sends chunks to HTTP/1.0 clients too.
+pub fn stream_head(persistence: Persistence) -> String {
+    let mut head = status_line(200);
+    head.push_str("content-type: text/event-stream; charset=utf-8\r\n");
+    end_of_head(&mut head, persistence, "transfer-encoding: chunked\r\n");
+    head
+}
+
+fn status_line(status: u16) -> String {
+    let reason = match status {
+        200 => "OK",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        413 => "Request Entity Too Large",
+        503 => "Service Unavailable",
+        _ => "Internal Server Error",
+    };
+    format!("HTTP/1.1 {status} {reason}\r\ndate: {}\r\nserver: uvicorn\r\n", http_date(Date::now()))
+}
+
+fn end_of_head(head: &mut String, persistence: Persistence, last: &str) {
+    let connection = match persistence {
+        Persistence::KeepAlive => "",
+        Persistence::Close => "connection: close\r\n",
+    };
+    put(head, format_args!("vary: Origin\r\n{connection}{last}\r\n"));
+}
+
+fn put(head: &mut String, text: std::fmt::Arguments<'_>) {
+    head.write_fmt(text).expect("a string takes any text");
+}
+
+/// The date as HTTP writes it (RFC 9110, section 5.6.7): `Tue, 24 Nov 2026 02:52:55 GMT`.
+fn http_date(date: Date) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    // 2026-11-24T02:52:55.000Z
+    let text = date.rfc3339();
+    let part = |range: std::ops::Range<usize>| text.get(range).unwrap_or_default();
+    // 1970 began on a Thursday
+    let day = DAYS[(date.unix_seconds() / 86_400.0) as usize % DAYS.len()];
+    let month = part(5..7).parse().ok().and_then(|month: usize| MONTHS.get(month.wrapping_sub(1)));
+    format!("{day}, {} {} {} {} GMT", part(8..10), month.unwrap_or(&"Jan"), part(0..4), part(11..19))
+}
+
+/// Sends all of `bytes`; a client that went away is an error.
+pub fn send(mut sink: impl io::Write, bytes: &[u8]) -> io::Result<()> {
+    sink.write_all(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_read_as_http_wants_them() {
+        let date = http_date(Date::now());
+        assert_eq!(date.len(), "Tue, 24 Nov 2026 02:52:55 GMT".len(), "{date}");
+        assert!(date.ends_with(" GMT"), "{date}");
+    }
+
+    /// From `A_405_get_completions.http` and `A_http10_stream.http`, but for the date.
+    #[test]
+    fn heads_read_like_the_captured_ones() {
+        let undated = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            text.lines().filter(|line| !line.starts_with("date: ")).collect::<Vec<_>>().join("\n")
+        };
+        let reply = Reply { allow: Some("POST"), ..Reply::json(405, r#"{"detail":"Method Not Allowed"}"#) };
+        assert_eq!(
+            undated(&reply.bytes(Persistence::KeepAlive)),
+            "HTTP/1.1 405 Method Not Allowed\nserver: uvicorn\nallow: POST\ncontent-length: 31\n\
+             content-type: application/json\nvary: Origin\n\n{\"detail\":\"Method Not Allowed\"}"
+        );
+        assert_eq!(
+            undated(stream_head(Persistence::Close).as_bytes()),
+            "HTTP/1.1 200 OK\nserver: uvicorn\ncontent-type: text/event-stream; charset=utf-8\nvary: Origin\n\
+             connection: close\ntransfer-encoding: chunked\n"
+        );
+    }
+}
