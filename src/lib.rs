@@ -5,6 +5,7 @@ pub mod clock;
 pub mod error;
 pub mod failure;
 pub mod observe;
+pub mod plan;
 pub mod random;
 pub mod record;
 pub mod secret;

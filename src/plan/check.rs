@@ -1,0 +1,441 @@
+//! From a draft to plans: every mistake is found before the first one is told.
+
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::draft::{Draft, Given, Origin, ScenarioDraft};
+use super::{Csv, Load, Outputs, Plan, Suite, SuiteKind, defaults};
+use crate::backend::{Client, Endpoint, Settings};
+use crate::error::{Error, Mistake};
+use crate::random::fresh_seed;
+use crate::wire::Ask;
+
+/// One run's own numbers, before they are checked.
+struct Case {
+    scenario: Option<String>,
+    prompt: Given<String>,
+    threads: Given<u64>,
+    completions: Option<Given<u64>>,
+    max_tokens: Given<u64>,
+}
+
+impl Draft {
+    /// Makes plans of the draft. Where no model is given, `ask_model` is asked for the one that the server serves;
+    /// that is only done when nothing else is wrong.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with all mistakes, or the error of `ask_model`.
+    pub fn check(
+        &self,
+        ask_model: &mut dyn FnMut(&Settings) -> Result<String, Error>,
+    ) -> Result<Suite, Error> {
+        let mut found = Findings::default();
+        let kind = self.kind(&mut found);
+        let cases = self.cases(kind, &mut found);
+        let loads: Vec<_> = cases.iter().filter_map(|case| self.load(case, &mut found)).collect();
+        let outputs = self.outputs(kind, &mut found);
+        self.overruled(kind, &mut found);
+        self.request_limits(&cases, &mut found);
+        let settings = self.settings(&mut found);
+        let (Some(settings), true) = (settings, found.0.is_empty()) else {
+            found.0.dedup();
+            return Err(Error::Usage(found.0));
+        };
+        let model = match &self.model {
+            Some(model) => model.value.clone(),
+            None => ask_model(&settings)?,
+        };
+        let seed = self.seed.as_ref().map_or_else(fresh_seed, |seed| seed.value);
+        let plans = cases
+            .into_iter()
+            .zip(loads)
+            .map(|(case, load)| self.plan(case, load, &settings, &model, seed))
+            .collect();
+        Ok(Suite { kind, plans, outputs })
+    }
+
+    fn kind(&self, found: &mut Findings) -> SuiteKind {
+        let wanted = [
+            (self.compare.is_some(), SuiteKind::Completions, "--compare"),
+            (self.concurrent_tests.is_some(), SuiteKind::Threads, "--concurrent-tests"),
+            (self.run_scenarios, SuiteKind::Scenarios, "--scenarios"),
+        ];
+        let mut asked = wanted.into_iter().filter(|(is_asked, ..)| *is_asked);
+        let Some((_, kind, first)) = asked.next() else { return SuiteKind::Single };
+        if let Some((_, _, second)) = asked.next() {
+            found.add(Mistake::new(
+                format!("{first} and {second}"),
+                "give one of them; each makes runs of its own",
+            ));
+        }
+        kind
+    }
+
+    fn cases(&self, kind: SuiteKind, found: &mut Findings) -> Vec<Case> {
+        match kind {
+            SuiteKind::Single => vec![self.case()],
+            SuiteKind::Completions => self.each(self.compare.as_ref(), found, |case, n| {
+                case.completions = Some(n);
+            }),
+            SuiteKind::Threads => {
+                self.each(self.concurrent_tests.as_ref(), found, |case, n| case.threads = n)
+            }
+            SuiteKind::Scenarios => self.scenario_cases(found),
+        }
+    }
+
+    /// The case that all runs have in common.
+    fn case(&self) -> Case {
+        let default = |value| Given::in_code("default", value);
+        let is_timed = self.duration.is_some();
+        Case {
+            scenario: None,
+            prompt: self
+                .prompt
+                .clone()
+                .unwrap_or_else(|| Given::in_code("default", defaults::PROMPT.to_owned())),
+            threads: self.threads.clone().unwrap_or_else(|| default(defaults::THREADS)),
+            completions: self
+                .completions
+                .clone()
+                .or_else(|| (!is_timed).then(|| default(defaults::COMPLETIONS))),
+            max_tokens: self.max_tokens.clone().unwrap_or_else(|| default(defaults::MAX_TOKENS)),
+        }
+    }
+
+    fn each(
+        &self,
+        numbers: Option<&Given<Vec<u64>>>,
+        found: &mut Findings,
+        set: impl Fn(&mut Case, Given<u64>),
+    ) -> Vec<Case> {
+        let Some(numbers) = numbers else { return vec![] };
+        if numbers.value.is_empty() {
+            found.add(Mistake::new(
+                numbers.origin.to_string(),
+                "names no number; write one or more, such as 10 50 100",
+            ));
+        }
+        let case_of = |n: &u64| {
+            let mut case = self.case();
+            set(&mut case, Given::new(*n, numbers.origin.clone()));
+            case
+        };
+        numbers.value.iter().map(case_of).collect()
+    }
+
+    fn scenario_cases(&self, found: &mut Findings) -> Vec<Case> {
+        if self.scenarios.is_empty() {
+            let problem = "there are no test_scenarios; name a file that has some with --config FILE";
+            found.add(Mistake::new("--scenarios", problem));
+        }
+        self.scenarios.iter().flat_map(|scenario| self.cases_of(scenario, found)).collect()
+    }
+
+    fn cases_of(&self, scenario: &ScenarioDraft, found: &mut Findings) -> Vec<Case> {
+        let common = self.case();
+        if scenario.completions.value.is_empty() {
+            let place = scenario.completions.origin.to_string();
+            found.add(Mistake::new(
+                place,
+                "is an empty list; write one or more numbers, such as [10, 25, 50]",
+            ));
+        }
+        let flag = |given: &Given<u64>| matches!(given.origin, Origin::Flag(_));
+        let case_of = |n: &u64| Case {
+            scenario: Some(scenario.name.value.clone()),
+            // a flag wins over the scenario, the scenario over the rest of the file
+            prompt: match &self.prompt {
+                Some(prompt) if matches!(prompt.origin, Origin::Flag(_)) => prompt.clone(),
+                _ => scenario.prompt.clone(),
+            },
+            threads: match &scenario.threads {
+                Some(threads) if !flag(&common.threads) => threads.clone(),
+                _ => common.threads.clone(),
+            },
+            completions: Some(Given::new(*n, scenario.completions.origin.clone())),
+            max_tokens: match &scenario.max_tokens {
+                Some(max_tokens) if !flag(&common.max_tokens) => max_tokens.clone(),
+                _ => common.max_tokens.clone(),
+            },
+        };
+        scenario.completions.value.iter().map(case_of).collect()
+    }
+
+    fn load(&self, case: &Case, found: &mut Findings) -> Option<Load> {
+        let threads = usize::try_from(case.threads.value).ok().and_then(NonZeroUsize::new);
+        if threads.is_none() {
+            found.add(case.threads.mistake(case.threads.value, "write a whole number above 0"));
+        }
+        let completions = case.completions.as_ref().map(|n| (n, NonZeroU64::new(n.value)));
+        if let Some((given, None)) = completions {
+            found.add(given.mistake(given.value, "write a whole number above 0"));
+        }
+        let duration = self.duration.as_ref().map(|d| d.value);
+        found.positive(self.duration.as_ref());
+        let warmup = self.warmup.as_ref().map_or(0, |n| n.value);
+        Some(Load { threads: threads?, completions: completions.and_then(|(_, n)| n), duration, warmup })
+    }
+
+    /// Numbers that a sweep sets itself must not be given beside it.
+    fn overruled(&self, kind: SuiteKind, found: &mut Findings) {
+        let (given, sweep) = match kind {
+            SuiteKind::Completions => (&self.completions, "--compare"),
+            SuiteKind::Scenarios => (&self.completions, "--scenarios"),
+            SuiteKind::Threads => (&self.threads, "--concurrent-tests"),
+            SuiteKind::Single => return,
+        };
+        if let Some(given) = given.as_ref().filter(|given| matches!(given.origin, Origin::Flag(_))) {
+            found.add(given.mistake(given.value, format!("leave it out; {sweep} sets it for each run")));
+        }
+    }
+
+    fn request_limits(&self, cases: &[Case], found: &mut Findings) {
+        for case in cases {
+            if u32::try_from(case.max_tokens.value).unwrap_or(0) == 0 {
+                let given = &case.max_tokens;
+                found.add(given.mistake(given.value, "write a whole number from 1 to 4294967295"));
+            }
+            if case.prompt.value.is_empty() {
+                found.add(case.prompt.mistake("", "the prompt is empty; write some text"));
+            }
+        }
+        if let Some(t) = &self.temperature
+            && !(t.value.is_finite() && t.value >= 0.0)
+        {
+            found.add(t.mistake(t.value, "write a number from 0 up, such as 0.7"));
+        }
+        if let Some(model) = &self.model
+            && model.value.trim().is_empty()
+        {
+            found.add(
+                model
+                    .mistake(&model.value, "name a model, or leave it out to take the one the server serves"),
+            );
+        }
+        if self.stream == Some(false) && self.continuous_usage == Some(true) {
+            let problem = "give one of them; counts per event need a stream";
+            found.add(Mistake::new("--no-stream and --continuous-usage", problem));
+        }
+    }
+
+    fn settings(&self, found: &mut Findings) -> Option<Settings> {
+        let default = Given::in_code("default", defaults::URL.to_owned());
+        let url = self.url.as_ref().unwrap_or(&default);
+        let endpoint = Endpoint::parse(&url.value, self.api.as_ref().map(|api| api.value));
+        let or = |given: &Option<Given<Duration>>, default| given.as_ref().map_or(default, |d| d.value);
+        for timeout in [&self.timeout, &self.idle_timeout, &self.connect_timeout] {
+            found.positive(timeout.as_ref());
+        }
+        let endpoint = endpoint.map_err(|problem| found.add(url.mistake(&url.value, problem))).ok()?;
+        let settings = Settings {
+            endpoint,
+            key: self.key.as_ref().map(|(key, _)| key.clone()),
+            headers: self.headers.iter().map(|header| header.value.clone()).collect(),
+            connect_timeout: or(&self.connect_timeout, defaults::CONNECT_TIMEOUT),
+            idle_timeout: or(&self.idle_timeout, defaults::IDLE_TIMEOUT),
+            timeout: or(&self.timeout, defaults::TIMEOUT),
+        };
+        if let Err(problem) = Client::check(&settings) {
+            found.add(Mistake::new("request headers", problem));
+        }
+        Some(settings)
+    }
+
+    fn outputs(&self, kind: SuiteKind, found: &mut Findings) -> Outputs {
+        let folder = self.output_dir.as_ref().map(|dir| dir.value.clone());
+        let save = self.save || (folder.is_some() && kind != SuiteKind::Scenarios);
+        if let (Some(output), true) = (&self.output, kind != SuiteKind::Single) {
+            let problem = "names one file, and this makes several runs; use --output-dir DIR";
+            found.add(output.mistake(output.value.display(), problem));
+        }
+        if let (Some(csv), true) = (&self.csv, self.no_csv) {
+            found.add(Mistake::new(format!("{} and --no-csv", csv.origin), "give one of them"));
+        }
+        let folder = folder.unwrap_or_else(|| PathBuf::from(defaults::OUTPUT_DIR));
+        let wants_csv = !self.no_csv && (kind == SuiteKind::Scenarios || (save && kind != SuiteKind::Single));
+        let csv = match &self.csv {
+            Some(file) => Some(Csv::File(file.value.clone())),
+            None => wants_csv.then(|| Csv::Folder(folder.clone())),
+        };
+        Outputs {
+            save_to: save.then_some(folder),
+            json: self.output.as_ref().map(|path| path.value.clone()),
+            csv,
+            detail: !self.no_detail,
+            overwrite: self.overwrite,
+        }
+    }
+
+    fn plan(&self, case: Case, load: Load, settings: &Settings, model: &str, seed: u64) -> Plan {
+        let request = Ask {
+            dialect: settings.endpoint.dialect,
+            model: model.to_owned(),
+            stream: self.stream.unwrap_or(true),
+            max_tokens: u32::try_from(case.max_tokens.value).ok(),
+            temperature: self.temperature.as_ref().map(|t| t.value),
+            ignore_eos: self.ignore_eos.unwrap_or(false),
+            continuous_usage: self.continuous_usage.unwrap_or(false),
+            extra: self.extra_body.as_ref().map(|extra| extra.value.clone()).unwrap_or_default(),
+        };
+        let plan = Plan {
+            run_id: format!("lg-{:012x}", fresh_seed() & 0xffff_ffff_ffff),
+            hash: String::new(),
+            scenario: case.scenario,
+            simulated: self.simulated.clone(),
+            server: settings.clone(),
+            key_source: self.key.as_ref().map(|(_, source)| source.clone()),
+            request,
+            prompt: case.prompt.value,
+            unique_prompts: self.unique_prompts.unwrap_or(false),
+            load,
+            seed,
+        };
+        plan.hashed()
+    }
+}
+
+/// The mistakes found so far.
+#[derive(Default)]
+struct Findings(Vec<Mistake>);
+
+impl Findings {
+    /// Adds a mistake, once: cases share what they have in common.
+    fn add(&mut self, mistake: Mistake) {
+        if !self.0.contains(&mistake) {
+            self.0.push(mistake);
+        }
+    }
+
+    fn positive(&mut self, given: Option<&Given<Duration>>) {
+        if let Some(given) = given.filter(|given| given.value.is_zero()) {
+            self.add(given.mistake("0", "write a duration above 0, such as 30s"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn no_server(_: &Settings) -> Result<String, Error> {
+        panic!("the server must not be asked")
+    }
+
+    fn flag<T>(name: &'static str, value: T) -> Option<Given<T>> {
+        Some(Given::new(value, Origin::Flag(name)))
+    }
+
+    fn draft() -> Draft {
+        Draft { model: flag("--model", "m".to_owned()), ..Draft::default() }
+    }
+
+    fn mistakes(draft: &Draft) -> Vec<String> {
+        match draft.check(&mut no_server) {
+            Err(Error::Usage(mistakes)) => mistakes.iter().map(Mistake::to_string).collect(),
+            other => panic!("no mistake found: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        let suite = draft().check(&mut no_server).expect("defaults are valid");
+        let plan = &suite.plans[0];
+        assert_eq!(plan.server.endpoint.url, "http://localhost:63455/v1/chat/completions");
+        assert_eq!(plan.load.threads.get(), 20);
+        assert_eq!(plan.load.completions.map(NonZeroU64::get), Some(100));
+        assert_eq!(plan.request.max_tokens, Some(256));
+        assert!(plan.request.stream);
+        assert_eq!(suite.outputs, Outputs { detail: true, ..Outputs::default() });
+    }
+
+    #[test]
+    fn the_server_names_the_model_where_nobody_else_does() {
+        let suite = Draft::default().check(&mut |_| Ok("served".to_owned())).expect("valid");
+        assert_eq!(suite.plans[0].request.model, "served");
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let draft = Draft {
+            threads: flag("--threads", 0),
+            completions: flag("--completions", 0),
+            url: flag("--url", "localhost:8000".to_owned()),
+            temperature: flag("--temperature", -1.0),
+            timeout: flag("--timeout", Duration::ZERO),
+            ..draft()
+        };
+        let found = mistakes(&draft);
+        assert_eq!(found.len(), 5, "{found:#?}");
+        assert!(found.contains(&"--threads '0': write a whole number above 0".to_owned()));
+    }
+
+    #[test]
+    fn a_duration_alone_sets_no_number_of_completions() {
+        let draft = Draft { duration: flag("--duration", Duration::from_secs(30)), ..draft() };
+        let load = draft.check(&mut no_server).expect("valid").plans[0].load;
+        assert_eq!((load.completions, load.duration), (None, Some(Duration::from_secs(30))));
+    }
+
+    #[test]
+    fn a_sweep_is_one_plan_a_number() {
+        let draft = Draft { concurrent_tests: flag("--concurrent-tests", vec![5, 10]), ..draft() };
+        let suite = draft.check(&mut no_server).expect("valid");
+        assert_eq!(suite.kind, SuiteKind::Threads);
+        let threads: Vec<_> = suite.plans.iter().map(|plan| plan.load.threads.get()).collect();
+        assert_eq!(threads, [5, 10]);
+        assert_ne!(suite.plans[0].hash, suite.plans[1].hash);
+        assert_ne!(suite.plans[0].run_id, suite.plans[1].run_id);
+    }
+
+    #[test]
+    fn two_kinds_of_sweep_at_once_are_refused() {
+        let draft = Draft {
+            compare: flag("--compare", vec![1]),
+            concurrent_tests: flag("--concurrent-tests", vec![1]),
+            ..draft()
+        };
+        assert_eq!(
+            mistakes(&draft),
+            ["--compare and --concurrent-tests: give one of them; each makes runs of its own"]
+        );
+    }
+
+    #[test]
+    fn one_output_file_cannot_hold_several_runs() {
+        let draft = Draft {
+            compare: flag("--compare", vec![1, 2]),
+            output: flag("--output", PathBuf::from("a.json")),
+            ..draft()
+        };
+        assert_eq!(
+            mistakes(&draft),
+            ["--output 'a.json': names one file, and this makes several runs; use --output-dir DIR"]
+        );
+    }
+
+    #[test]
+    fn the_hash_tells_plans_apart_and_not_servers() {
+        let hash = |draft: Draft| draft.check(&mut no_server).expect("valid").plans[0].hash.clone();
+        let elsewhere = Draft { url: flag("--url", "http://h:1".to_owned()), ..draft() };
+        assert_eq!(hash(draft()), hash(elsewhere));
+        assert_ne!(hash(draft()), hash(Draft { threads: flag("--threads", 3), ..draft() }));
+    }
+
+    #[test]
+    fn a_flag_wins_over_a_scenario() {
+        let file = |field: &str| Origin::File { place: "f:1:1".to_owned(), field: field.to_owned() };
+        let scenario = ScenarioDraft {
+            name: Given::new("s".to_owned(), file("name")),
+            completions: Given::new(vec![3, 4], file("completions")),
+            prompt: Given::new("p".to_owned(), file("prompt")),
+            threads: Some(Given::new(7, file("threads"))),
+            max_tokens: None,
+        };
+        let base = Draft { scenarios: vec![scenario], run_scenarios: true, ..draft() };
+        let threads = |draft: &Draft| draft.check(&mut no_server).expect("valid").plans[1].load.threads.get();
+        assert_eq!(threads(&base), 7);
+        assert_eq!(threads(&Draft { threads: flag("--threads", 9), ..base }), 9);
+    }
+}

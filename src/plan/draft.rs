@@ -1,0 +1,161 @@
+//! What was typed, with where it was typed; nothing of it is believed yet.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::error::Mistake;
+use crate::secret::Secret;
+use crate::wire::Dialect;
+
+/// A value and where it is from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Given<T> {
+    /// The value.
+    pub value: T,
+    /// Where it is from.
+    pub origin: Origin,
+}
+
+impl<T> Given<T> {
+    /// A value from there.
+    pub fn new(value: T, origin: Origin) -> Self {
+        Self { value, origin }
+    }
+
+    /// A value set in a program.
+    pub fn in_code(name: &'static str, value: T) -> Self {
+        Self::new(value, Origin::Code(name))
+    }
+
+    /// What is wrong with the value.
+    pub fn mistake(&self, shown: impl fmt::Display, problem: impl Into<String>) -> Mistake {
+        Mistake::new(format!("{} '{shown}'", self.origin), problem)
+    }
+}
+
+/// Where a value is from; shown as the place of a mistake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A flag, such as `--threads`.
+    Flag(&'static str),
+    /// A field of a config file: `file:line:column: field`.
+    File {
+        /// Path as given, with line and column.
+        place: String,
+        /// The field's name.
+        field: String,
+    },
+    /// A field of [`BenchmarkConfig`](crate::BenchmarkConfig) or an argument, by name.
+    Code(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) | Self::Code(name) => f.write_str(name),
+            Self::File { place, field } => write!(f, "{place}: {field}"),
+        }
+    }
+}
+
+/// A scenario of the config file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScenarioDraft {
+    /// Its name.
+    pub name: Given<String>,
+    /// One run for each number of completions.
+    pub completions: Given<Vec<u64>>,
+    /// Its prompt.
+    pub prompt: Given<String>,
+    /// Threads, where it wants others than the rest.
+    pub threads: Option<Given<u64>>,
+    /// Longest reply in tokens, where it wants another than the rest.
+    pub max_tokens: Option<Given<u64>>,
+}
+
+/// All that can be said of a run, from flags, config file or code. `None` takes the default.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[allow(missing_docs)] // each field is the flag of its name
+pub struct Draft {
+    pub url: Option<Given<String>>,
+    pub api: Option<Given<Dialect>>,
+    pub model: Option<Given<String>>,
+    /// The key, and in words where it is from.
+    pub key: Option<(Secret, String)>,
+    pub timeout: Option<Given<Duration>>,
+    pub idle_timeout: Option<Given<Duration>>,
+    pub connect_timeout: Option<Given<Duration>>,
+    pub headers: Vec<Given<(String, String)>>,
+    pub prompt: Option<Given<String>>,
+    pub unique_prompts: Option<bool>,
+    pub max_tokens: Option<Given<u64>>,
+    pub temperature: Option<Given<f64>>,
+    pub ignore_eos: Option<bool>,
+    pub stream: Option<bool>,
+    pub continuous_usage: Option<bool>,
+    pub extra_body: Option<Given<Map<String, Value>>>,
+    pub threads: Option<Given<u64>>,
+    pub completions: Option<Given<u64>>,
+    pub duration: Option<Given<Duration>>,
+    pub warmup: Option<Given<u64>>,
+    pub seed: Option<Given<u64>>,
+    pub compare: Option<Given<Vec<u64>>>,
+    pub concurrent_tests: Option<Given<Vec<u64>>>,
+    /// The scenarios that the config file has.
+    pub scenarios: Vec<ScenarioDraft>,
+    /// Whether they are to be run.
+    pub run_scenarios: bool,
+    /// The simulated server in words, when it is one.
+    pub simulated: Option<String>,
+    pub save: bool,
+    pub output: Option<Given<PathBuf>>,
+    pub output_dir: Option<Given<PathBuf>>,
+    pub csv: Option<Given<PathBuf>>,
+    pub no_csv: bool,
+    pub no_detail: bool,
+    pub overwrite: bool,
+}
+
+impl Draft {
+    /// This draft, with what it leaves open taken from `base`: flags over a file.
+    pub fn over(self, base: Self) -> Self {
+        Self {
+            url: self.url.or(base.url),
+            api: self.api.or(base.api),
+            model: self.model.or(base.model),
+            key: self.key.or(base.key),
+            timeout: self.timeout.or(base.timeout),
+            idle_timeout: self.idle_timeout.or(base.idle_timeout),
+            connect_timeout: self.connect_timeout.or(base.connect_timeout),
+            headers: if self.headers.is_empty() { base.headers } else { self.headers },
+            prompt: self.prompt.or(base.prompt),
+            unique_prompts: self.unique_prompts.or(base.unique_prompts),
+            max_tokens: self.max_tokens.or(base.max_tokens),
+            temperature: self.temperature.or(base.temperature),
+            ignore_eos: self.ignore_eos.or(base.ignore_eos),
+            stream: self.stream.or(base.stream),
+            continuous_usage: self.continuous_usage.or(base.continuous_usage),
+            extra_body: self.extra_body.or(base.extra_body),
+            threads: self.threads.or(base.threads),
+            completions: self.completions.or(base.completions),
+            duration: self.duration.or(base.duration),
+            warmup: self.warmup.or(base.warmup),
+            seed: self.seed.or(base.seed),
+            compare: self.compare.or(base.compare),
+            concurrent_tests: self.concurrent_tests.or(base.concurrent_tests),
+            scenarios: if self.scenarios.is_empty() { base.scenarios } else { self.scenarios },
+            run_scenarios: self.run_scenarios || base.run_scenarios,
+            simulated: self.simulated.or(base.simulated),
+            save: self.save || base.save,
+            output: self.output.or(base.output),
+            output_dir: self.output_dir.or(base.output_dir),
+            csv: self.csv.or(base.csv),
+            no_csv: self.no_csv || base.no_csv,
+            no_detail: self.no_detail || base.no_detail,
+            overwrite: self.overwrite || base.overwrite,
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What is to be done: from what was typed, maybe wrong, to plans that are complete and valid.
+//!
+//! A [`Draft`] holds values with their origins; [`Draft::check`] finds all mistakes at once, or makes a [`Suite`] of
+//! [`Plan`]s. A plan never changes and is echoed in every report. Knows neither argh nor the clock.
+
+mod check;
+mod draft;
+
+use std::fmt;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+pub use draft::{Draft, Given, Origin, ScenarioDraft};
+
+use crate::backend::Settings;
+use crate::units::as_seconds_or_null;
+use crate::wire::Ask;
+
+/// Values used where nothing is given. The documented tool's, where it documents one.
+pub mod defaults {
+    use std::time::Duration;
+
+    /// Where the server is looked for.
+    pub const URL: &str = "http://localhost:63455/v1/chat/completions";
+    /// Requests in flight.
+    pub const THREADS: u64 = 20;
+    /// Requests in all.
+    pub const COMPLETIONS: u64 = 100;
+    /// What is asked.
+    pub const PROMPT: &str = "Generate a creative story about a robot learning to paint.";
+    /// Longest reply, in tokens, so that a run ends.
+    pub const MAX_TOKENS: u64 = 256;
+    /// Longest time for a whole request.
+    pub const TIMEOUT: Duration = Duration::from_secs(3600);
+    /// Longest wait for the next byte.
+    pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+    /// Longest time to connect.
+    pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+    /// Where files go.
+    pub const OUTPUT_DIR: &str = "results";
+}
+
+/// One run, complete and valid.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// Names the run in request ids; new with each run.
+    pub run_id: String,
+    /// SHA-256 over what makes two runs comparable: all but server, key, seed and run id.
+    pub hash: String,
+    /// Name of the scenario, if it is one.
+    pub scenario: Option<String>,
+    /// The simulated server in words; `None` when the server is none of ours.
+    pub simulated: Option<String>,
+    /// The server and how to reach it.
+    pub server: Settings,
+    /// Where the API key is from, in words; `None` without a key.
+    pub key_source: Option<String>,
+    /// What each request asks for.
+    pub request: Ask,
+    /// The prompt.
+    pub prompt: String,
+    /// Whether each prompt begins with a salt of its own.
+    pub unique_prompts: bool,
+    /// How much is asked at once, and for how long.
+    pub load: Load,
+    /// Source of all that is random.
+    pub seed: u64,
+}
+
+/// How much load a run puts on the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Load {
+    /// Threads, each with one request at a time.
+    pub threads: NonZeroUsize,
+    /// Measured requests; `None` means as many as fit into the duration.
+    pub completions: Option<NonZeroU64>,
+    /// No request starts later than this after the first measured one; `None` sets no limit.
+    #[serde(rename = "duration_s", serialize_with = "as_seconds_or_null")]
+    pub duration: Option<Duration>,
+    /// Requests sent first and left out of the results.
+    pub warmup: u64,
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use crate::units::{show_count, show_duration};
+        write!(f, "closed loop, {} threads", show_count(self.threads.get() as u64))?;
+        if let Some(completions) = self.completions {
+            write!(f, ", {} completions", show_count(completions.get()))?;
+        }
+        if let Some(duration) = self.duration {
+            write!(f, ", {}", show_duration(duration))?;
+        }
+        if self.warmup > 0 {
+            write!(f, ", after {} for warm-up", show_count(self.warmup))?;
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    /// The id under which request number `id` is sent.
+    pub fn request_id(&self, id: u64) -> String {
+        format!("{}-{id}", self.run_id)
+    }
+
+    /// The plan with its hash filled in.
+    fn hashed(mut self) -> Self {
+        let comparable = serde_json::json!({
+            "scenario": self.scenario,
+            "api": self.server.endpoint.dialect,
+            "request": self.request,
+            "prompt": self.prompt,
+            "unique_prompts": self.unique_prompts,
+            "load": self.load,
+        });
+        let digest = Sha256::digest(comparable.to_string().as_bytes());
+        self.hash = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        self
+    }
+}
+
+/// Runs made one after another, and what for.
+#[derive(Clone, Debug)]
+pub struct Suite {
+    /// What the runs are to show.
+    pub kind: SuiteKind,
+    /// At least one.
+    pub plans: Vec<Plan>,
+    /// What is written to files.
+    pub outputs: Outputs,
+}
+
+/// Why there are several runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SuiteKind {
+    /// There is one.
+    Single,
+    /// `--compare`: numbers of completions side by side.
+    Completions,
+    /// `--concurrent-tests`: numbers of threads side by side.
+    Threads,
+    /// `--scenarios`: the scenarios of the config file.
+    Scenarios,
+}
+
+/// What is written to files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outputs {
+    /// JSON per run in this folder, under names made from the plan and the date.
+    pub save_to: Option<PathBuf>,
+    /// JSON of the one run.
+    pub json: Option<PathBuf>,
+    /// CSV over all runs.
+    pub csv: Option<Csv>,
+    /// Whether the JSON has a line for each request.
+    pub detail: bool,
+    /// Whether files that exist may be replaced.
+    pub overwrite: bool,
+}
+
+/// Where the CSV goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Csv {
+    /// To this file.
+    File(PathBuf),
+    /// Into this folder, under a name with the date.
+    Folder(PathBuf),
+}
