@@ -1,7 +1,9 @@
 //! Load generator for LLM servers.
 
+pub mod analysis;
 pub mod backend;
 pub mod clock;
+pub mod engine;
 pub mod error;
 pub mod failure;
 pub mod observe;

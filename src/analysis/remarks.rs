@@ -1,0 +1,212 @@
+//! What the figures of one run say, in sentences: the documented tool's advice on reading results, computed.
+
+use crate::plan::Load;
+use crate::record::ItlSource;
+use crate::summary::{Distribution, Summary};
+use crate::units::{show_count, show_share, significant};
+
+/// Sentences about one run, most important first; empty when there is nothing to add to the figures.
+pub fn remarks(load: &Load, summary: &Summary) -> Vec<String> {
+    [
+        errors(summary),
+        no_requests(summary),
+        idle_threads(load, summary),
+        few_requests(summary),
+        consistency(summary),
+        unknown_tokens(summary),
+        uncertain_itl(summary),
+        joined_events(summary),
+        reconnects(summary),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn no_requests(summary: &Summary) -> Option<String> {
+    (summary.requests.sent == 0).then(|| "no request was sent: there is nothing to measure".to_owned())
+}
+
+fn errors(summary: &Summary) -> Option<String> {
+    let requests = &summary.requests;
+    let first = summary.errors.first()?;
+    let failed = show_count(requests.failed);
+    let share = show_share(requests.failed as f64 / requests.sent.max(1) as f64);
+    if requests.succeeded == 0 {
+        return Some(format!("no request succeeded; most failed with {}: {}", first.kind, first.meaning));
+    }
+    Some(format!(
+        "{failed} of {} requests failed ({share}), most with {} ({}); the times are those of the others, so a server \
+         that refuses load looks faster than it is",
+        show_count(requests.sent),
+        first.kind,
+        first.meaning
+    ))
+}
+
+fn idle_threads(load: &Load, summary: &Summary) -> Option<String> {
+    let sent = summary.requests.sent;
+    let threads = load.threads.get() as u64;
+    (sent > 0 && sent < threads).then(|| {
+        format!("{} threads for {sent} requests: at most {sent} were in flight at once", show_count(threads))
+    })
+}
+
+/// Below so many values a percentile has no upper confidence bound at 95 %.
+const ENOUGH_FOR_P99: u64 = 299;
+
+fn few_requests(summary: &Summary) -> Option<String> {
+    let succeeded = summary.requests.succeeded;
+    (1..ENOUGH_FOR_P99).contains(&succeeded).then(|| {
+        format!(
+            "{} successful requests are too few to bound a p99 (that takes {ENOUGH_FOR_P99}): read p99 and p99.9 as \
+             the largest values seen",
+            show_count(succeeded)
+        )
+    })
+}
+
+fn consistency(summary: &Summary) -> Option<String> {
+    let e2e = summary.latency.e2e.as_ref().filter(|d| d.count >= 10)?;
+    let variation = e2e.std / e2e.mean;
+    let tail = e2e.percentiles.p99 / e2e.median;
+    let judgement = match variation {
+        v if v < 0.1 => "very even",
+        v if v < 0.3 => "even",
+        v if v < 0.7 => "uneven",
+        _ => "very uneven",
+    };
+    Some(format!(
+        "latency is {judgement}: its standard deviation is {} of the mean, and p99 is {} × the median{}",
+        show_share(variation),
+        significant(tail),
+        length_hint(summary.latency.output_tokens.as_ref())
+    ))
+}
+
+/// Uneven latency may just be uneven length.
+fn length_hint(tokens: Option<&Distribution>) -> String {
+    match tokens {
+        Some(tokens) if tokens.min < tokens.max => {
+            let (min, max) = (tokens.min, tokens.max);
+            format!(" (replies had {min:.0} to {max:.0} tokens; --ignore-eos makes them equal)")
+        }
+        _ => String::new(),
+    }
+}
+
+fn unknown_tokens(summary: &Summary) -> Option<String> {
+    let missing = summary.tokens.replies_without_usage;
+    (missing > 0).then(|| {
+        format!(
+            "{} replies had no usage: their tokens are unknown and in no token figure; ask the server for \
+             stream_options.include_usage",
+            show_count(missing)
+        )
+    })
+}
+
+fn uncertain_itl(summary: &Summary) -> Option<String> {
+    let per_event = summary.latency.tokens_per_event?;
+    (summary.latency.itl_source == Some(ItlSource::Estimated) && per_event >= 1.5).then(|| {
+        format!(
+            "an event held {} tokens on average, so ITL is estimated; --continuous-usage makes the server count them",
+            significant(per_event)
+        )
+    })
+}
+
+fn joined_events(summary: &Summary) -> Option<String> {
+    let per_read = summary.latency.events_per_read?;
+    (per_read >= 2.0).then(|| {
+        format!(
+            "a read brought {} events on average: the server or the network bundles them, or this client was slow to \
+             read; ITL is blurred by that",
+            significant(per_read)
+        )
+    })
+}
+
+fn reconnects(summary: &Summary) -> Option<String> {
+    let connections = &summary.connections;
+    let is_wasteful = connections.opened > connections.reused && summary.requests.sent > 20;
+    let many = summary.requests.sent as f64 / connections.opened.max(1) as f64;
+    (is_wasteful && many < 1.5).then(|| {
+        format!(
+            "{} of {} requests opened a connection of their own: the server, or something before it, does not keep \
+             connections",
+            show_count(connections.opened),
+            show_count(summary.requests.sent)
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::FailureKind;
+    use crate::summary::{ErrorLine, Requests, Samples, Tally};
+    use std::num::NonZeroUsize;
+
+    fn load() -> Load {
+        let threads = NonZeroUsize::new(20).expect("20");
+        Load { threads, completions: None, duration: None, warmup: 0 }
+    }
+
+    fn summary(succeeded: u64, failed: u64) -> Summary {
+        let mut summary = Tally::default().into_summary();
+        summary.requests = Requests { sent: succeeded + failed, succeeded, failed, ..Requests::default() };
+        if failed > 0 {
+            let kind = FailureKind::Http(503);
+            summary.errors = vec![ErrorLine {
+                kind: kind.name(),
+                group: kind.group(),
+                meaning: kind.meaning(),
+                count: failed,
+                example: String::new(),
+                first_request: 0,
+            }];
+        }
+        summary
+    }
+
+    fn check(summary: &Summary, want: &str) {
+        let said = remarks(&load(), summary);
+        assert!(said.iter().any(|line| line.contains(want)), "{want:?} not in {said:#?}");
+    }
+
+    #[test]
+    fn failures_come_first() {
+        check(&summary(90, 10), "10 of 100 requests failed (10.0%), most with http_503");
+        check(&summary(0, 10), "no request succeeded");
+        check(&summary(0, 0), "no request was sent");
+    }
+
+    #[test]
+    fn too_few_requests_are_said_to_be_few() {
+        check(&summary(100, 0), "too few to bound a p99");
+        check(&summary(7, 0), "20 threads for 7 requests");
+        assert_eq!(remarks(&load(), &summary(300, 0)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn consistency_is_judged_and_explained() {
+        let mut samples = Samples::new(1);
+        (0..100).for_each(|i| samples.add(1_000 + i));
+        let mut even = summary(300, 0);
+        even.latency.e2e = samples.into_distribution(1.0);
+        check(&even, "latency is very even");
+    }
+
+    #[test]
+    fn uncertain_figures_are_said_to_be_so() {
+        let mut vague = summary(300, 0);
+        vague.tokens.replies_without_usage = 3;
+        vague.latency.itl_source = Some(ItlSource::Estimated);
+        vague.latency.tokens_per_event = Some(3.0);
+        vague.latency.events_per_read = Some(4.0);
+        check(&vague, "3 replies had no usage");
+        check(&vague, "ITL is estimated");
+        check(&vague, "a read brought 4.00 events");
+    }
+}

@@ -1,0 +1,176 @@
+//! From the chunks of one reply to the facts of its record.
+
+use std::num::NonZeroU32;
+
+use crate::backend::{Chunk, Exchange, Head, Trace};
+use crate::clock::Moment;
+use crate::failure::{Failure, FailureKind};
+use crate::observe;
+use crate::record::{Connection, Moments, Outcome, Phase, Record, TokenEvent};
+use crate::wire::{self, Answer, Dialect, Event, Form, ReplyReader};
+
+/// Takes in one reply. Nothing here formats, logs or locks while the stream runs.
+pub struct Intake {
+    dialect: Dialect,
+    status: Option<u16>,
+    body: Body,
+    seen: Seen,
+    reads: u64,
+    last_body: Option<Moment>,
+    timings: Vec<(String, f64)>,
+}
+
+/// How the body is read.
+enum Body {
+    /// No head yet.
+    Unknown,
+    /// A reply in the API's dialect.
+    Reply(Box<ReplyReader>),
+    /// The body of an error status: its beginning.
+    Error(Vec<u8>),
+}
+
+/// What the events so far have shown.
+struct Seen {
+    is_stream: bool,
+    first_event: Option<Moment>,
+    token_events: Vec<TokenEvent>,
+    tokens_before: u64,
+}
+
+/// An error's message is at its beginning.
+const ERROR_BODY: usize = 64 * 1024;
+
+impl Intake {
+    pub fn new(dialect: Dialect) -> Self {
+        let seen = Seen { is_stream: false, first_event: None, token_events: Vec::new(), tokens_before: 0 };
+        let body = Body::Unknown;
+        Self { dialect, status: None, body, seen, reads: 0, last_body: None, timings: Vec::new() }
+    }
+
+    /// Takes in the next part of the reply.
+    pub fn take(&mut self, chunk: Chunk<'_>) {
+        match chunk {
+            Chunk::Head(head) => self.take_head(head),
+            Chunk::Body { at, bytes } => self.take_body(at, bytes),
+        }
+    }
+
+    fn take_head(&mut self, head: Head<'_>) {
+        self.status = Some(head.status);
+        for (name, value) in head.headers {
+            self.timings.extend(observe::timing_header(name, value));
+        }
+        self.body = if (200..300).contains(&head.status) {
+            let form = Form::of_content_type(head.header("content-type").unwrap_or_default());
+            self.seen.is_stream = form == Form::Stream;
+            Body::Reply(Box::new(ReplyReader::new(self.dialect, form)))
+        } else {
+            Body::Error(Vec::new())
+        };
+    }
+
+    fn take_body(&mut self, at: Moment, bytes: &[u8]) {
+        self.reads += 1;
+        self.last_body = Some(at);
+        match &mut self.body {
+            Body::Unknown => {}
+            Body::Reply(reader) => reader.push(bytes, &mut |event| self.seen.note(&event, at)),
+            Body::Error(body) => {
+                let room = ERROR_BODY.saturating_sub(body.len());
+                body.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            }
+        }
+    }
+
+    /// The record, once the exchange is over. The moments are those when the request was due and was started.
+    pub fn into_record(
+        mut self,
+        id: u64,
+        phase: Phase,
+        (due, started): (Moment, Moment),
+        exchange: Exchange,
+        now: Moment,
+    ) -> Record {
+        let Exchange { trace, result } = exchange;
+        let end = self.last_body.filter(|_| result.is_ok()).unwrap_or(now);
+        let (answer, failure) = self.conclude(result.err(), end);
+        self.timings.extend(answer.server_timings.iter().map(|(name, ms)| ((*name).to_owned(), *ms)));
+        Record {
+            id,
+            phase,
+            outcome: failure.map_or(Outcome::Success, Outcome::Failed),
+            status: self.status,
+            moments: Moments {
+                due,
+                started,
+                sent: trace.sent,
+                sent_whole: trace.sent_whole,
+                first_byte: trace.first_byte,
+                first_event: self.seen.first_event,
+                end,
+            },
+            token_events: self.seen.token_events,
+            events: answer.events,
+            reads: self.reads,
+            usage: answer.usage,
+            finish_reason: answer.finish_reason,
+            bytes_sent: trace.bytes_sent,
+            bytes_received: trace.bytes_received,
+            server_timings: self.timings,
+            connection: connection(&trace),
+        }
+    }
+
+    /// What the reply said, and the one failure if there is any: what the server said of itself comes before how the
+    /// transport ended.
+    fn conclude(&mut self, broken: Option<Failure>, end: Moment) -> (Answer, Option<Failure>) {
+        match std::mem::replace(&mut self.body, Body::Unknown) {
+            Body::Unknown => (Answer::default(), broken.or_else(|| Some(no_head()))),
+            Body::Error(body) => {
+                let status = self.status.unwrap_or_default();
+                let failure = Failure::new(FailureKind::Http(status), wire::error_message(&body));
+                (Answer::default(), Some(failure))
+            }
+            Body::Reply(reader) => {
+                let mut answer = reader.finish(&mut |event| self.seen.note(&event, end));
+                let told = answer.failure.take();
+                let is_told = told.as_ref().is_some_and(|f| f.kind == FailureKind::ErrorEvent);
+                let failure = if is_told { told } else { broken.or(told) };
+                (answer, failure)
+            }
+        }
+    }
+}
+
+fn no_head() -> Failure {
+    Failure::new(FailureKind::Protocol, "the exchange ended without a reply")
+}
+
+impl Seen {
+    /// Notes an event that arrived at `at`. A reply that is not streamed has no moment for any token.
+    fn note(&mut self, event: &Event, at: Moment) {
+        if !self.is_stream {
+            return;
+        }
+        self.first_event.get_or_insert(at);
+        let counted = event.completion_tokens.map(|total| {
+            let new = total.saturating_sub(self.tokens_before);
+            self.tokens_before = self.tokens_before.max(total);
+            u32::try_from(new).unwrap_or(u32::MAX)
+        });
+        if event.tokens.is_some() {
+            self.token_events.push(TokenEvent { at, tokens: counted.and_then(NonZeroU32::new) });
+        }
+    }
+}
+
+fn connection(trace: &Trace) -> Connection {
+    Connection {
+        reused: trace.reused,
+        dns: trace.dns,
+        tcp: trace.tcp,
+        tls: trace.tls,
+        stale_retry: trace.stale_retry,
+    }
+}

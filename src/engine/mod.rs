@@ -1,0 +1,199 @@
+//! Threads and channels: feed → workers → collector, and the order in which they end.
+//!
+//! The feeder hands jobs to a fixed pool of workers through a bounded channel; each worker sends its requests one
+//! after another and pushes a record of each to the collector, which runs on the caller's thread and gives it to every
+//! sink. Threads end because channels close. Knows nothing of flags, HTTP or statistics.
+
+mod intake;
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select, unbounded};
+
+use crate::backend::{Backend, Request};
+use crate::clock::{Clock, Moment, Stop};
+use crate::error::Error;
+use crate::plan::Load;
+use crate::record::{Phase, Pulse, Record, Sink};
+use crate::wire::Dialect;
+use intake::Intake;
+
+/// One request to be made.
+#[derive(Clone, Debug)]
+struct Job {
+    id: u64,
+    phase: Phase,
+    request: Request,
+}
+
+/// What a run needs beside its load.
+pub struct Setup<'a> {
+    /// The request of each number, from 0.
+    pub request: &'a (dyn Fn(u64) -> Request + Sync),
+    /// A backend for one more worker.
+    pub backend: &'a (dyn Fn() -> Box<dyn Backend + 'a> + Sync),
+    /// How replies are to be read.
+    pub dialect: Dialect,
+    /// The run's time.
+    pub clock: &'a dyn Clock,
+    /// Ends the run early: no further request is sent.
+    pub stop: &'a Stop,
+}
+
+/// What the workers share.
+struct Floor<'a, 'b> {
+    setup: &'a Setup<'b>,
+    duration: Option<Duration>,
+    /// When the first request that counts was started.
+    measured_from: OnceLock<Moment>,
+    in_flight: AtomicU64,
+}
+
+/// Makes the run: returns when every request has ended and every sink has seen its record.
+///
+/// # Errors
+/// When the system refuses a thread; nothing has been sent then.
+pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Result<(), Error> {
+    let floor = Floor {
+        setup,
+        duration: load.duration,
+        measured_from: OnceLock::new(),
+        in_flight: AtomicU64::new(0),
+    };
+    let threads = load.threads.get();
+    let (feed, jobs) = bounded(threads.max(MIN_QUEUE));
+    let (push, records) = unbounded();
+    thread::scope(|scope| {
+        let floor = &floor;
+        for number in 0..threads {
+            let (jobs, push) = (jobs.clone(), push.clone());
+            let backend = (setup.backend)();
+            let worker = move || work(&jobs, &push, backend, floor);
+            let spawned = named(format!("worker-{number}")).spawn_scoped(scope, worker);
+            // leaving drops the feed: the workers that did start run dry
+            spawned.map_err(|e| Error::Thread { number: number + 1, of: threads, cause: e })?;
+        }
+        drop((jobs, push));
+        let feeder = move || feed_jobs(load, &feed, setup);
+        named("feed".to_owned()).spawn_scoped(scope, feeder).map_err(|e| Error::Thread {
+            number: threads + 1,
+            of: threads + 1,
+            cause: e,
+        })?;
+        collect(&records, floor, sinks);
+        Ok(())
+    })
+}
+
+/// A channel of fewer places costs a wake-up for each job.
+const MIN_QUEUE: usize = 64;
+/// Deep enough for TLS; debug builds need twice as much.
+const STACK: usize = if cfg!(debug_assertions) { 512 } else { 256 } * 1024;
+
+fn named(name: String) -> thread::Builder {
+    thread::Builder::new().name(name).stack_size(STACK)
+}
+
+/// Hands out jobs in order until there are enough, the run is stopped or no worker is left.
+fn feed_jobs(load: &Load, feed: &Sender<Job>, setup: &Setup<'_>) {
+    let last = load.completions.map_or(u64::MAX, |n| load.warmup.saturating_add(n.get()));
+    for id in 0..last {
+        let phase = if id < load.warmup { Phase::Warmup } else { Phase::Measured };
+        let job = Job { id, phase, request: (setup.request)(id) };
+        let is_taken = select! {
+            send(feed, job) -> sent => sent.is_ok(),
+            recv(setup.stop.channel()) -> _ => false,
+        };
+        if !is_taken {
+            return;
+        }
+    }
+}
+
+/// One worker: a request at a time, until no job is left or the time is up.
+fn work(
+    jobs: &Receiver<Job>,
+    push: &Sender<Record>,
+    mut backend: Box<dyn Backend + '_>,
+    floor: &Floor<'_, '_>,
+) {
+    let setup = floor.setup;
+    loop {
+        let Ok(job) = jobs.recv() else { return };
+        // a closed loop: the request is due when a worker is free for it
+        let started = setup.clock.now();
+        if setup.stop.requested() || !floor.admits(job.phase, started) {
+            return;
+        }
+        floor.in_flight.fetch_add(1, Ordering::Relaxed);
+        let record = attempt(&job, started, backend.as_mut(), setup);
+        floor.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if push.send(record).is_err() {
+            return;
+        }
+    }
+}
+
+impl Floor<'_, '_> {
+    /// Whether a request of this phase may still start now. The time of the run counts from the first measured one.
+    fn admits(&self, phase: Phase, now: Moment) -> bool {
+        if phase == Phase::Warmup {
+            return true;
+        }
+        let from = *self.measured_from.get_or_init(|| now);
+        self.duration.is_none_or(|duration| now.since(from) < duration)
+    }
+}
+
+/// Sends one request and writes down what happened.
+fn attempt(job: &Job, started: Moment, backend: &mut dyn Backend, setup: &Setup<'_>) -> Record {
+    let mut intake = Intake::new(setup.dialect);
+    let exchange = backend.stream(&job.request, &mut |chunk| intake.take(chunk));
+    intake.into_record(job.id, job.phase, (started, started), exchange, setup.clock.now())
+}
+
+/// Gives every record to every sink, and a pulse in between, until the last worker has gone.
+fn collect(records: &Receiver<Record>, floor: &Floor<'_, '_>, sinks: &mut [&mut dyn Sink]) {
+    let clock = floor.setup.clock;
+    let began = clock.now();
+    let mut next_pulse = began + PULSE;
+    loop {
+        match records.recv_timeout(PULSE) {
+            Ok(record) => {
+                log_record(&record);
+                sinks.iter_mut().for_each(|sink| sink.record(&record));
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        let now = clock.now();
+        if now >= next_pulse {
+            next_pulse = now + PULSE;
+            let pulse = Pulse { now, began, in_flight: floor.in_flight.load(Ordering::Relaxed) };
+            sinks.iter_mut().for_each(|sink| sink.pulse(&pulse));
+        }
+    }
+}
+
+/// Details for those who ask for them; costs nothing otherwise.
+fn log_record(record: &Record) {
+    if !log::log_enabled!(log::Level::Debug) {
+        return;
+    }
+    let outcome = record.failure().map_or("ok".to_owned(), ToString::to_string);
+    log::debug!(
+        "request {}: {outcome}; status {:?}, TTFT {:?}, E2E {:?}, {:?} output tokens in {} events",
+        record.id,
+        record.status,
+        record.ttft(),
+        record.e2e(),
+        record.usage.output_tokens,
+        record.events
+    );
+}
+
+/// Time between two pulses.
+const PULSE: Duration = Duration::from_millis(200);
