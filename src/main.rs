@@ -1,3 +1,89 @@
-//! argv to exit code.
+//! argv to exit code: the only place that prints, sets the logger up and looks at the surroundings.
 
-fn main() {}
+use std::io::{self, IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::process;
+
+use env_logger::Env;
+use log::{Level, Log, Metadata};
+use vllm_loadgen::app::{self, Streams};
+use vllm_loadgen::cli::{self, DEFAULT_CONFIG, Order, Surroundings};
+use vllm_loadgen::clock::stop_pair;
+use vllm_loadgen::error::{Error, ExitCode};
+
+fn main() -> process::ExitCode {
+    let mut streams = Streams { out: &mut io::stdout(), err: &mut io::stderr() };
+    let code = obey(&mut streams).unwrap_or_else(|error| complain(&error));
+    process::ExitCode::from(code.number())
+}
+
+fn obey(streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
+    let words: Vec<String> = std::env::args_os().skip(1).map(|w| w.to_string_lossy().into_owned()).collect();
+    let default_config = PathBuf::from(DEFAULT_CONFIG);
+    let around = Surroundings {
+        variable: &|name| std::env::var(name).ok(),
+        read: &read,
+        default_config: default_config.is_file().then_some(default_config),
+    };
+    let (_stopper, stop) = stop_pair();
+    match cli::parse(&words, &around)? {
+        Order::Print(text) => {
+            streams.out.write_all(text.as_bytes())?;
+            Ok(ExitCode::Success)
+        }
+        Order::Run(order) => {
+            start_logger(order.verbosity);
+            app::run(*order, &stop, streams)
+        }
+        Order::Simulate(order) => {
+            start_logger(order.verbosity);
+            app::simulate(*order, &stop, streams)
+        }
+    }
+}
+
+/// Logs go to standard error. `RUST_LOG` wins over `-v`; other crates log warnings only unless it names them.
+fn start_logger(verbosity: u8) {
+    let level = ["warn", "info", "debug", "trace"][usize::from(verbosity.min(3))];
+    let filter = format!("warn,vllm_loadgen={level}");
+    let logger = env_logger::Builder::from_env(Env::default().default_filter_or(filter)).build();
+    log::set_max_level(logger.filter());
+    log::set_boxed_logger(Box::new(WithoutWire(logger))).expect("no other logger was set");
+}
+
+/// A logger that keeps what ureq sends and receives to itself: at trace level it dumps every byte, the key's too.
+struct WithoutWire(env_logger::Logger);
+
+impl Log for WithoutWire {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let dumps = metadata.level() == Level::Trace && metadata.target().starts_with("ureq");
+        !dumps && self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    if path != Path::new("-") {
+        return std::fs::read_to_string(path);
+    }
+    let mut text = String::new();
+    io::stdin().lock().read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn complain(error: &Error) -> ExitCode {
+    let prefix = if io::stderr().is_terminal() { "\x1b[31merror\x1b[0m" } else { "error" };
+    for line in error.to_string().lines() {
+        eprintln!("{prefix}: {line}");
+    }
+    error.exit_code()
+}

@@ -1,3 +1,4 @@
 //! The one integration binary: the public library and the built command, against captured bytes and the simulator.
 
 mod captures;
+mod command;

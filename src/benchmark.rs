@@ -1,0 +1,240 @@
+//! The programmatic face: a plan made into a run, and the documented `BenchmarkConfig` and `Benchmarker`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::backend::{Backend, Client, Request, Settings};
+use crate::clock::{Clock, Date, Stop, SystemClock, stop_pair};
+use crate::engine::{self, Setup};
+use crate::error::Error;
+use crate::plan::{Draft, Given, Plan, defaults};
+use crate::record::Sink;
+use crate::report::{self, DetailLog, OutputFile, Report, SCHEMA, Tool};
+use crate::secret::Secret;
+use crate::summary::{ClientUsage, Environment, Health, Tally};
+use crate::watch::Watch;
+use crate::wire;
+use crate::workload::Workload;
+
+/// How a run is made, beside its plan.
+pub struct Run<'a, 'b> {
+    /// Get every record beside the report's own tally.
+    pub sinks: Vec<&'b mut dyn Sink>,
+    /// Whether to read the server's `/metrics`.
+    pub server_metrics: bool,
+    /// Ends the run early: no further request is sent.
+    pub stop: &'a Stop,
+}
+
+/// Makes one run and reports on it.
+///
+/// # Errors
+/// When the requests cannot be built or the threads not be started. Failed requests are no error: they are counted in
+/// the report.
+pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
+    let client = Client::new(plan.server.clone()).map_err(Error::Server)?;
+    let workload = Workload::new(&plan.request, &plan.prompt, plan.unique_prompts.then_some(plan.seed));
+    let setup = Setup {
+        request: &|id| Request { id: plan.request_id(id), body: workload.body(id) },
+        backend: &|| -> Box<dyn Backend> { Box::new(client.backend()) },
+        dialect: plan.request.dialect,
+        clock: &SystemClock,
+        stop: run.stop,
+    };
+    let environment = Environment::here();
+    let watch = run.server_metrics.then(|| Watch::begin(&client, &plan.server.endpoint.url));
+    let (started, began, before) = (Date::now(), SystemClock.now(), ClientUsage::now());
+    let mut tally = Tally::default();
+    let mut sinks: Vec<&mut dyn Sink> = vec![&mut tally];
+    for sink in run.sinks {
+        sinks.push(sink);
+    }
+    let mut work = || engine::run(&plan.load, &setup, &mut sinks);
+    match &watch {
+        Some(watch) => watch.during(work)?,
+        None => work()?,
+    }
+    let (ended, wall, after) = (Date::now(), SystemClock.now().since(began), ClientUsage::now());
+    let finished = tally.ended().0 + tally.warmed();
+    let (server, warnings) = watch.map_or((None, vec![]), |watch| watch.end(finished, run.stop));
+    Ok(Report {
+        schema: SCHEMA,
+        tool: Tool::THIS,
+        started: started.rfc3339(),
+        ended: ended.rfc3339(),
+        plan: plan.clone(),
+        health: Health::between(before, after, wall, environment.cores),
+        environment,
+        summary: tally.into_summary(),
+        server,
+        warnings,
+    })
+}
+
+/// Asks the server which model it serves.
+///
+/// # Errors
+/// [`Error::Server`] when it cannot be reached, refuses, or serves none or several.
+pub fn ask_model(settings: &Settings) -> Result<String, Error> {
+    let url = settings.endpoint.models_url();
+    let client = Client::new(settings.clone()).map_err(Error::Server)?;
+    let fail = |why: String| Error::Server(format!("{url}: {why}"));
+    let (status, body) = client.get(&url, ASK_TIMEOUT).map_err(|failure| {
+        let (kind, why) = (failure.kind.meaning(), failure.message);
+        Error::Server(format!("cannot reach {}: {kind} ({why}); is the server up?", settings.endpoint.base()))
+    })?;
+    if status != 200 {
+        let said = wire::error_message(&body);
+        let advice = if status == 401 || status == 403 {
+            "give a key with --api-key-file"
+        } else {
+            "name it with --model"
+        };
+        return Err(fail(format!("status {status}: {said}; the model is not known: {advice}")));
+    }
+    let models = wire::model_ids(&body).map_err(|why| fail(format!("{why}; name the model with --model")))?;
+    match models.as_slice() {
+        [] => Err(fail("the server lists no model; name one with --model".to_owned())),
+        [first, others @ ..] => {
+            if !others.is_empty() {
+                log::warn!("the server lists {} models; taking the first", models.len());
+            }
+            Ok(first.clone())
+        }
+    }
+}
+
+/// Longest time for the server to say what it serves.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Settings of a [`Benchmarker`], with the documented tool's names and defaults.
+#[derive(Clone, Debug)]
+pub struct BenchmarkConfig {
+    /// Server, such as `http://host:8000`, or full endpoint.
+    pub url: String,
+    /// Model to ask for; `None` takes the one that the server names.
+    pub model: Option<String>,
+    /// Sent as `Authorization: Bearer …`; `None` sends no such header.
+    pub auth_token: Option<Secret>,
+    /// Longest time for a whole request.
+    pub timeout: Duration,
+    /// Threads where a call names no number: each has one request at a time.
+    pub max_concurrent_requests: u64,
+    /// Longest reply, in tokens.
+    pub max_tokens: u64,
+    /// Sampling temperature; `None` leaves it to the server.
+    pub temperature: Option<f64>,
+    /// Make every reply `max_tokens` long (vLLM's `ignore_eos`).
+    pub ignore_eos: bool,
+    /// Whether to ask for streams; without one there is no TTFT, TPOT or ITL.
+    pub stream: bool,
+    /// Requests sent first and left out of the results.
+    pub warmup: u64,
+    /// Source of all that is random; `None` draws one and records it.
+    pub seed: Option<u64>,
+}
+
+impl Default for BenchmarkConfig {
+    fn default() -> Self {
+        Self {
+            url: defaults::URL.to_owned(),
+            model: None,
+            auth_token: None,
+            timeout: defaults::TIMEOUT,
+            max_concurrent_requests: defaults::THREADS,
+            max_tokens: defaults::MAX_TOKENS,
+            temperature: None,
+            ignore_eos: false,
+            stream: true,
+            warmup: 0,
+            seed: None,
+        }
+    }
+}
+
+/// Makes runs from a program.
+#[derive(Clone, Debug)]
+pub struct Benchmarker {
+    config: BenchmarkConfig,
+}
+
+impl Benchmarker {
+    /// With these settings; they are checked when a run is made.
+    pub fn new(config: BenchmarkConfig) -> Self {
+        Self { config }
+    }
+
+    /// Makes one run: `num_completions` requests with this prompt, `concurrent_requests` at a time.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with everything that is wrong with settings and arguments; [`Error::Server`] when no model was
+    /// named and the server cannot be asked. Failed requests are no error: they are counted in the report.
+    pub fn run_benchmark(
+        &self,
+        prompt: &str,
+        num_completions: u64,
+        concurrent_requests: u64,
+    ) -> Result<Report, Error> {
+        self.run_with_sinks(prompt, num_completions, concurrent_requests, vec![])
+    }
+
+    /// The same, and every sink gets every record as the requests end.
+    ///
+    /// # Errors
+    /// Those of [`run_benchmark`](Self::run_benchmark).
+    pub fn run_with_sinks(
+        &self,
+        prompt: &str,
+        num_completions: u64,
+        concurrent_requests: u64,
+        sinks: Vec<&mut dyn Sink>,
+    ) -> Result<Report, Error> {
+        let draft = self.draft(prompt, num_completions, concurrent_requests);
+        let suite = draft.check(&mut ask_model)?;
+        let (_stopper, stop) = stop_pair();
+        run(&suite.plans[0], Run { sinks, server_metrics: true, stop: &stop })
+    }
+
+    fn draft(&self, prompt: &str, completions: u64, threads: u64) -> Draft {
+        let config = &self.config;
+        Draft {
+            url: Some(Given::in_code("url", config.url.clone())),
+            model: config.model.clone().map(|model| Given::in_code("model", model)),
+            key: config.auth_token.clone().map(|key| (key, "the program".to_owned())),
+            timeout: Some(Given::in_code("timeout", config.timeout)),
+            prompt: Some(Given::in_code("prompt", prompt.to_owned())),
+            max_tokens: Some(Given::in_code("max_tokens", config.max_tokens)),
+            temperature: config.temperature.map(|t| Given::in_code("temperature", t)),
+            ignore_eos: Some(config.ignore_eos),
+            stream: Some(config.stream),
+            threads: Some(Given::in_code("concurrent_requests", threads)),
+            completions: Some(Given::in_code("num_completions", completions)),
+            warmup: Some(Given::in_code("warmup", config.warmup)),
+            seed: config.seed.map(|seed| Given::in_code("seed", seed)),
+            ..Draft::default()
+        }
+    }
+
+    /// As many threads as the settings allow: what `max_concurrent_requests` says.
+    pub fn max_concurrent_requests(&self) -> u64 {
+        self.config.max_concurrent_requests
+    }
+
+    /// Prints the report to standard output, as the command does.
+    ///
+    /// # Errors
+    /// [`Error::Output`] when it cannot be written.
+    pub fn print_results(&self, report: &Report) -> Result<(), Error> {
+        Ok(report::print_report(report, &mut io::stdout().lock())?)
+    }
+
+    /// Saves the report as JSON; a file that exists is not replaced.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it exists or cannot be written.
+    pub fn save_results(&self, report: &Report, path: impl AsRef<Path>) -> Result<PathBuf, Error> {
+        let file = OutputFile::create(path.as_ref(), false)?;
+        file.finish(|out| report::write_json(report, None::<&mut DetailLog>, out))
+    }
+}

@@ -1,0 +1,871 @@
+//! The config file: the documented `benchmark_config.json` with keys of our own, read with positions.
+//!
+//! Every mistake of a file is told at once, with line and column. Whether good values go together is not known here:
+//! that is the plan's to check. Values are shown only where they cannot be secrets.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Mistake};
+use crate::plan::{Draft, Given, Origin, ScenarioDraft};
+use crate::secret::Secret;
+use crate::text::printable;
+use crate::units::parse_duration;
+use crate::wire::Dialect;
+
+const MAX_BYTES: usize = 16 << 20;
+
+const SECTIONS: [&str; 3] = ["server", "benchmark", "test_scenarios"];
+const SERVER: [&str; 8] =
+    ["url", "model", "auth_token", "timeout", "api", "connect_timeout", "idle_timeout", "headers"];
+const BENCHMARK: [&str; 13] = [
+    "max_concurrent_requests",
+    "default_prompt",
+    "default_completions",
+    "max_tokens",
+    "temperature",
+    "ignore_eos",
+    "stream",
+    "continuous_usage",
+    "unique_prompts",
+    "extra_body",
+    "duration",
+    "warmup",
+    "seed",
+];
+const SCENARIO: [&str; 5] = ["name", "completions", "prompt", "threads", "max_tokens"];
+
+const ABOVE_0: &str = "write a whole number above 0";
+const FROM_0: &str = "write a whole number from 0 up";
+const SECONDS: &str = "write a number of seconds, such as 3600";
+const TEXT: &str = "write text in double quotes";
+const NUMBERS: &str = "write one or more numbers, such as [10, 25, 50]";
+const OBJECT: &str = "write an object, such as {\"key\": \"value\"}";
+const SCENARIOS: &str = "write a list of scenarios, each such as \
+                         {\"name\": \"Small\", \"completions\": [10], \"prompt\": \"Hello\"}";
+
+/// Reads a config file.
+///
+/// # Errors
+/// [`Error::File`] when it cannot be read; [`Error::Usage`] with all that is wrong in it.
+pub fn load(path: &Path) -> Result<Draft, Error> {
+    let bytes = read(path).map_err(|cause| Error::File {
+        path: path.to_owned(),
+        cause,
+        advice: "; name a config file that can be read with --config",
+    })?;
+    let text = match std::str::from_utf8(&bytes) {
+        Ok(text) => text,
+        // the size is told first: a cut at the limit may split a character
+        Err(_) if bytes.len() > MAX_BYTES => return Err(Error::Usage(vec![too_large(path)])),
+        Err(error) => return Err(Error::Usage(vec![not_utf8(path, &bytes[..error.valid_up_to()])])),
+    };
+    parse(path, text).map_err(Error::Usage)
+}
+
+/// Reads the text of a config file into a draft; `path` is for messages only.
+///
+/// # Errors
+/// All mistakes, in the order of the file, each at `path:line:column`.
+pub fn parse(path: &Path, text: &str) -> Result<Draft, Vec<Mistake>> {
+    if text.len() > MAX_BYTES {
+        return Err(vec![too_large(path)]);
+    }
+    let mut reading = Reading::new(path, text);
+    let draft = match serde_json::from_str(reading.text) {
+        Ok(root) => reading.file(root),
+        Err(error) => reading.syntax(&error),
+    };
+    reading.finish(draft)
+}
+
+/// The file's bytes, up to one past the limit.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn too_large(path: &Path) -> Mistake {
+    Mistake::new(path.display().to_string(), "larger than 16 MiB; is it a config file?")
+}
+
+fn not_utf8(path: &Path, valid: &[u8]) -> Mistake {
+    let valid = String::from_utf8_lossy(valid);
+    let reading = Reading::new(path, &valid);
+    Mistake::new(reading.place(reading.text.len()), "not UTF-8 text; save the file as UTF-8")
+}
+
+/// A value of the file, and what it is called.
+struct Entry<'t> {
+    /// Its name in messages: `'url'`.
+    label: String,
+    /// Its dotted key: `server.url`.
+    field: String,
+    raw: &'t RawValue,
+}
+
+/// What an object holds, less what was wrong with its keys.
+struct Members<'t>(Vec<(String, Entry<'t>)>);
+
+impl<'t> Members<'t> {
+    fn take(&mut self, key: &str) -> Option<Entry<'t>> {
+        let at = self.0.iter().position(|(known, _)| known == key)?;
+        Some(self.0.swap_remove(at).1)
+    }
+}
+
+/// A file being read, with the mistakes found so far.
+struct Reading<'t> {
+    path: String,
+    text: &'t str,
+    line_starts: Vec<usize>,
+    /// Each with its offset in the text, as they are not found in order.
+    mistakes: Vec<(usize, String)>,
+}
+
+impl<'t> Reading<'t> {
+    fn new(path: &Path, text: &'t str) -> Self {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let after_breaks = memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1);
+        Self {
+            path: path.display().to_string(),
+            text,
+            line_starts: std::iter::once(0).chain(after_breaks).collect(),
+            mistakes: Vec::new(),
+        }
+    }
+
+    fn finish(mut self, draft: Draft) -> Result<Draft, Vec<Mistake>> {
+        if self.mistakes.is_empty() {
+            return Ok(draft);
+        }
+        let mut mistakes = std::mem::take(&mut self.mistakes);
+        mistakes.sort_by_key(|(offset, _)| *offset);
+        Err(mistakes.into_iter().map(|(offset, problem)| Mistake::new(self.place(offset), problem)).collect())
+    }
+
+    fn file(&mut self, root: &'t RawValue) -> Draft {
+        let root = Entry { label: "the file".to_owned(), field: String::new(), raw: root };
+        let mut sections = self.members(Some(root), Some(&SECTIONS));
+        let mut draft = Draft::default();
+        self.server(sections.take("server"), &mut draft);
+        self.benchmark(sections.take("benchmark"), &mut draft);
+        draft.scenarios = self.scenarios(sections.take("test_scenarios"));
+        draft
+    }
+
+    fn server(&mut self, section: Option<Entry<'t>>, draft: &mut Draft) {
+        let mut of = self.members(section, Some(&SERVER));
+        draft.url = self.read(of.take("url"), text);
+        draft.api = self.read(of.take("api"), dialect);
+        draft.model = self.read(of.take("model"), text);
+        draft.key = self.key(of.take("auth_token"));
+        draft.timeout = self.read(of.take("timeout"), duration);
+        draft.connect_timeout = self.read(of.take("connect_timeout"), duration);
+        draft.idle_timeout = self.read(of.take("idle_timeout"), duration);
+        draft.headers = self.headers(of.take("headers"));
+    }
+
+    fn benchmark(&mut self, section: Option<Entry<'t>>, draft: &mut Draft) {
+        let mut of = self.members(section, Some(&BENCHMARK));
+        draft.threads = self.read(of.take("max_concurrent_requests"), above_0);
+        draft.prompt = self.read(of.take("default_prompt"), text);
+        draft.completions = self.read(of.take("default_completions"), above_0);
+        draft.max_tokens = self.read(of.take("max_tokens"), above_0);
+        draft.temperature = self.read(of.take("temperature"), temperature);
+        draft.ignore_eos = self.switch(of.take("ignore_eos"));
+        draft.stream = self.switch(of.take("stream"));
+        draft.continuous_usage = self.switch(of.take("continuous_usage"));
+        draft.unique_prompts = self.switch(of.take("unique_prompts"));
+        draft.extra_body = self.extra_body(of.take("extra_body"));
+        draft.duration = self.read(of.take("duration"), duration);
+        draft.warmup = self.read(of.take("warmup"), from_0);
+        draft.seed = self.read(of.take("seed"), from_0);
+    }
+
+    fn scenarios(&mut self, section: Option<Entry<'t>>) -> Vec<ScenarioDraft> {
+        let Some(section) = section.filter(|section| self.is_there(section)) else { return Vec::new() };
+        let Some(items) = self.try_read(&section, |raw| list(raw, SCENARIOS)) else { return Vec::new() };
+        let entry = |(index, raw)| Entry {
+            label: "a scenario".to_owned(),
+            field: format!("{}[{index}]", section.field),
+            raw,
+        };
+        items.into_iter().enumerate().map(entry).filter_map(|item| self.scenario(item)).collect()
+    }
+
+    /// All of it is looked at before it is given up for a mistake.
+    fn scenario(&mut self, item: Entry<'t>) -> Option<ScenarioDraft> {
+        let raw = item.raw;
+        if raw.get() == "null" {
+            self.wrong(raw, format!("a scenario is null; {OBJECT}"));
+            return None;
+        }
+        let is_object = raw.get().starts_with('{');
+        let mut of = self.members(Some(item), Some(&SCENARIO));
+        if !is_object {
+            return None;
+        }
+        let name = self.required(raw, &mut of, "name");
+        let completions = self.required(raw, &mut of, "completions");
+        let prompt = self.required(raw, &mut of, "prompt");
+        let name = name.and_then(|entry| self.given(&entry, filled));
+        let completions = completions.and_then(|entry| self.counts(&entry));
+        let prompt = prompt.and_then(|entry| self.given(&entry, text));
+        let threads = self.read(of.take("threads"), above_0);
+        let max_tokens = self.read(of.take("max_tokens"), above_0);
+        Some(ScenarioDraft { name: name?, completions: completions?, prompt: prompt?, threads, max_tokens })
+    }
+
+    fn required(&mut self, scenario: &RawValue, of: &mut Members<'t>, key: &str) -> Option<Entry<'t>> {
+        let entry = of.take(key);
+        if entry.is_none() {
+            self.wrong(scenario, format!("the scenario has no '{key}'; every scenario needs one"));
+        }
+        entry
+    }
+
+    fn counts(&mut self, entry: &Entry<'t>) -> Option<Given<Vec<u64>>> {
+        let items = self.try_read(entry, |raw| match list(raw, NUMBERS)? {
+            items if items.is_empty() => Err(format!("is an empty list; {NUMBERS}")),
+            items => Ok(items),
+        })?;
+        let label = format!("an item of {}", entry.label);
+        let item = |raw| Entry { label: label.clone(), field: entry.field.clone(), raw };
+        let counts: Vec<Option<u64>> =
+            items.into_iter().map(|raw| self.try_read(&item(raw), above_0)).collect();
+        let counts = counts.into_iter().collect::<Option<_>>()?;
+        Some(Given::new(counts, self.origin(entry)))
+    }
+
+    fn headers(&mut self, entry: Option<Entry<'t>>) -> Vec<Given<(String, String)>> {
+        let headers = self.members(entry, None).0;
+        headers
+            .into_iter()
+            .filter_map(|(name, entry)| self.read(Some(entry), |raw| Ok((name, text(raw)?))))
+            .collect()
+    }
+
+    fn extra_body(&mut self, entry: Option<Entry<'t>>) -> Option<Given<Map<String, Value>>> {
+        let entry = entry.filter(|entry| self.is_there(entry))?;
+        let origin = self.origin(&entry);
+        if !entry.raw.get().starts_with('{') {
+            self.wrong(entry.raw, format!("{} {}", entry.label, is_no(entry.raw, OBJECT)));
+            return None;
+        }
+        let members = self.members(Some(entry), None).0;
+        // a null within is the server's business, not ours
+        let read = |(key, entry): (String, Entry<'t>)| Some((key, self.try_read(&entry, json)?));
+        let body: Vec<Option<(String, Value)>> = members.into_iter().map(read).collect();
+        Some(Given::new(body.into_iter().collect::<Option<_>>()?, origin))
+    }
+
+    fn key(&mut self, entry: Option<Entry<'t>>) -> Option<(Secret, String)> {
+        let token = Secret::new(&self.read(entry, text)?.value);
+        let source = format!("config file {}, server.auth_token", self.path);
+        (!token.is_empty()).then_some((token, source))
+    }
+
+    fn switch(&mut self, entry: Option<Entry<'t>>) -> Option<bool> {
+        self.read(entry, boolean).map(|given| given.value)
+    }
+
+    /// An optional value. `parse` answers with what completes "'key' …".
+    fn read<T>(
+        &mut self,
+        entry: Option<Entry<'t>>,
+        parse: impl FnOnce(&'t RawValue) -> Result<T, String>,
+    ) -> Option<Given<T>> {
+        let entry = entry.filter(|entry| self.is_there(entry))?;
+        self.given(&entry, parse)
+    }
+
+    fn given<T>(
+        &mut self,
+        entry: &Entry<'t>,
+        parse: impl FnOnce(&'t RawValue) -> Result<T, String>,
+    ) -> Option<Given<T>> {
+        let value = self.try_read(entry, parse)?;
+        Some(Given::new(value, self.origin(entry)))
+    }
+
+    fn try_read<T>(
+        &mut self,
+        entry: &Entry<'t>,
+        parse: impl FnOnce(&'t RawValue) -> Result<T, String>,
+    ) -> Option<T> {
+        parse(entry.raw).map_err(|problem| self.wrong(entry.raw, format!("{} {problem}", entry.label))).ok()
+    }
+
+    fn is_there(&mut self, entry: &Entry<'t>) -> bool {
+        let is_null = entry.raw.get() == "null";
+        if is_null {
+            self.wrong(entry.raw, format!("{} is null; leave the key out instead", entry.label));
+        }
+        !is_null
+    }
+
+    /// The members of an object; keys not `expected` and keys given twice are told and left out.
+    fn members(&mut self, object: Option<Entry<'t>>, expected: Option<&[&str]>) -> Members<'t> {
+        let mut members = Members(Vec::new());
+        let Some(object) = object.filter(|object| self.is_there(object)) else { return members };
+        let pairs = self.try_read(&object, |raw| {
+            serde_json::from_str::<Pairs<'_>>(raw.get()).map_err(|_| is_no(raw, OBJECT))
+        });
+        let mut seen = HashSet::new();
+        for (key_raw, raw) in pairs.map(|pairs| pairs.0).unwrap_or_default() {
+            let Ok(key) = serde_json::from_str::<String>(key_raw.get()) else {
+                self.wrong(key_raw, format!("a key {BROKEN_ESCAPE}"));
+                continue;
+            };
+            let shown = printable(&key, 60);
+            if !seen.insert(key.clone()) {
+                self.wrong(key_raw, format!("'{shown}' is given twice; keep one of them"));
+            } else if let Some(expected) = expected.filter(|expected| !expected.contains(&key.as_str())) {
+                self.wrong(key_raw, format!("unknown key '{shown}'; {}", advice(&key, expected)));
+            } else {
+                let field = dotted(&object.field, &key);
+                members.0.push((key, Entry { label: format!("'{shown}'"), field, raw }));
+            }
+        }
+        members
+    }
+
+    fn syntax(&mut self, error: &serde_json::Error) -> Draft {
+        let line_start = self.line_starts.get(error.line().saturating_sub(1)).copied().unwrap_or_default();
+        let offset = line_start + error.column().saturating_sub(1);
+        let said = error.to_string();
+        let said = said.split(" at line ").next().unwrap_or_default();
+        let help = if error.is_eof() {
+            "the file ends too early, close what is open"
+        } else {
+            "comments, single quotes and commas before a closing bracket are not allowed"
+        };
+        self.mistakes.push((offset, format!("not JSON: {said}; {help}")));
+        Draft::default()
+    }
+
+    fn wrong(&mut self, at: &RawValue, problem: String) {
+        self.mistakes.push((self.offset(at), problem));
+    }
+
+    fn origin(&self, entry: &Entry<'t>) -> Origin {
+        Origin::File { place: self.place(self.offset(entry.raw)), field: entry.field.clone() }
+    }
+
+    /// Where a value begins: it is borrowed from the text, so its address says it.
+    fn offset(&self, raw: &RawValue) -> usize {
+        raw.get().as_ptr().addr() - self.text.as_ptr().addr()
+    }
+
+    /// `path:line:column`, from 1, columns in characters.
+    fn place(&self, offset: usize) -> String {
+        let offset = self.text.floor_char_boundary(offset);
+        let line = self.line_starts.partition_point(|start| *start <= offset);
+        let column = self.text[self.line_starts[line - 1]..offset].chars().count() + 1;
+        format!("{}:{line}:{column}", self.path)
+    }
+}
+
+/// Keys and values of an object in file order, repeated keys and all.
+struct Pairs<'t>(Vec<(&'t RawValue, &'t RawValue)>);
+
+impl<'de: 't, 't> Deserialize<'de> for Pairs<'t> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(PairsVisitor)
+    }
+}
+
+struct PairsVisitor;
+
+impl<'de> Visitor<'de> for PairsVisitor {
+    type Value = Pairs<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut pairs = Vec::new();
+        while let Some(pair) = map.next_entry()? {
+            pairs.push(pair);
+        }
+        Ok(Pairs(pairs))
+    }
+}
+
+fn dotted(parent: &str, key: &str) -> String {
+    if parent.is_empty() { key.to_owned() } else { format!("{parent}.{key}") }
+}
+
+/// What to do about an unknown key: the section it belongs in, the key that was meant, or all there are.
+fn advice(key: &str, expected: &[&str]) -> String {
+    let homes = [("server", &SERVER[..]), ("benchmark", &BENCHMARK[..])];
+    if let Some((home, _)) = homes.iter().find(|(_, keys)| keys.contains(&key)) {
+        return format!("it belongs in '{home}'");
+    }
+    match nearest(key, expected) {
+        Some(meant) => format!("did you mean '{meant}'?"),
+        None => format!("expected one of {}", expected.join(", ")),
+    }
+}
+
+fn nearest<'k>(key: &str, expected: &[&'k str]) -> Option<&'k str> {
+    let typed: Vec<char> = key.to_lowercase().replace('-', "_").chars().take(64).collect();
+    let candidates = expected.iter().map(|known| (distance(&typed, known), *known));
+    candidates.filter(|(distance, known)| *distance <= known.len() / 3).min().map(|(_, known)| known)
+}
+
+/// Characters to insert, delete or replace to make one of the other (Levenshtein), row by row.
+fn distance(typed: &[char], known: &str) -> usize {
+    let mut row: Vec<usize> = (0..=typed.len()).collect();
+    for (i, want) in known.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, have) in typed.iter().enumerate() {
+            let replaced = diagonal + usize::from(*have != want);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[typed.len()]
+}
+
+const BROKEN_ESCAPE: &str = "has a broken \\u escape; write the character itself";
+
+/// What a value is, without the value.
+fn kind(raw: &RawValue) -> &'static str {
+    match raw.get().as_bytes().first() {
+        Some(b'"') => "a string",
+        Some(b'{') => "an object",
+        Some(b'[') => "a list",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
+}
+
+fn is_no(raw: &RawValue, help: &str) -> String {
+    format!("is {}; {help}", kind(raw))
+}
+
+/// The same where a number was wanted, so that it may be shown.
+fn is_no_such_number(raw: &RawValue, help: &str) -> String {
+    match kind(raw) {
+        "a number" => format!("is {}; {help}", printable(raw.get(), 30)),
+        _ => is_no(raw, help),
+    }
+}
+
+fn list<'t>(raw: &'t RawValue, help: &str) -> Result<Vec<&'t RawValue>, String> {
+    serde_json::from_str(raw.get()).map_err(|_| is_no(raw, help))
+}
+
+fn text(raw: &RawValue) -> Result<String, String> {
+    serde_json::from_str(raw.get()).map_err(|_| match kind(raw) {
+        "a string" => BROKEN_ESCAPE.to_owned(),
+        _ => is_no(raw, TEXT),
+    })
+}
+
+fn filled(raw: &RawValue) -> Result<String, String> {
+    let text = text(raw)?;
+    if text.trim().is_empty() { Err("is empty; write some text".to_owned()) } else { Ok(text) }
+}
+
+fn boolean(raw: &RawValue) -> Result<bool, String> {
+    serde_json::from_str(raw.get()).map_err(|_| is_no(raw, "write true or false"))
+}
+
+fn above_0(raw: &RawValue) -> Result<u64, String> {
+    match whole(raw, ABOVE_0)? {
+        0 => Err(is_no_such_number(raw, ABOVE_0)),
+        count => Ok(count),
+    }
+}
+
+fn from_0(raw: &RawValue) -> Result<u64, String> {
+    whole(raw, FROM_0)
+}
+
+fn whole(raw: &RawValue, help: &str) -> Result<u64, String> {
+    let is_too_big = raw.get().bytes().all(|b| b.is_ascii_digit());
+    let help = if is_too_big { "write a smaller number" } else { help };
+    serde_json::from_str(raw.get()).map_err(|_| is_no_such_number(raw, help))
+}
+
+fn temperature(raw: &RawValue) -> Result<f64, String> {
+    let temperature = serde_json::from_str::<f64>(raw.get()).ok().filter(|t| *t >= 0.0);
+    temperature.ok_or_else(|| is_no_such_number(raw, "write a number from 0 up, such as 0.7"))
+}
+
+/// A number of seconds, or a string with a unit.
+fn duration(raw: &RawValue) -> Result<Duration, String> {
+    let (shown, written) = match kind(raw) {
+        "a string" => {
+            let written = text(raw)?;
+            (format!("'{}'", printable(&written, 30)), written)
+        }
+        // shown without an exponent, which durations do not have
+        _ => match serde_json::from_str::<f64>(raw.get()) {
+            Ok(seconds) if seconds > 0.0 => (printable(raw.get(), 30), seconds.to_string()),
+            _ => return Err(is_no_such_number(raw, SECONDS)),
+        },
+    };
+    match parse_duration(&written) {
+        Ok(Duration::ZERO) => Err(format!("is {shown}; write a duration above 0, such as 30 or \"30s\"")),
+        Ok(duration) => Ok(duration),
+        Err(problem) => Err(format!("is {shown}, {problem}")),
+    }
+}
+
+fn dialect(raw: &RawValue) -> Result<Dialect, String> {
+    const HELP: &str = "write \"chat\" or \"completions\"";
+    if kind(raw) != "a string" {
+        return Err(is_no(raw, HELP));
+    }
+    match text(raw)?.as_str() {
+        "chat" => Ok(Dialect::Chat),
+        "completions" => Ok(Dialect::Completions),
+        other => Err(format!("is '{}'; {HELP}", printable(other, 30))),
+    }
+}
+
+fn json(raw: &RawValue) -> Result<Value, String> {
+    serde_json::from_str(raw.get()).map_err(|_| {
+        "cannot be read; keep numbers within 64 bits, escapes whole and nesting below 100".to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DOCUMENTED: &str = include_str!("../../configs/benchmark_config.json");
+
+    fn read_text(text: &str) -> Result<Draft, Vec<Mistake>> {
+        parse(Path::new("c.json"), text)
+    }
+
+    fn good(text: &str) -> Draft {
+        read_text(text).unwrap_or_else(|mistakes| panic!("{text}: {mistakes:?}"))
+    }
+
+    /// The file has these mistakes and no others, written as `line:column: problem`.
+    fn check(text: &str, want: &[&str]) {
+        let mistakes = read_text(text).expect_err(text);
+        let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        let want: Vec<String> = want.iter().map(|want| format!("c.json:{want}")).collect();
+        assert_eq!(told, want, "{text}");
+    }
+
+    fn value<T>(given: Option<Given<T>>) -> T {
+        given.expect("given").value
+    }
+
+    #[test]
+    fn the_documented_example_is_read_as_documented() {
+        let draft = good(DOCUMENTED);
+        assert_eq!(
+            draft.url,
+            Some(Given::new(
+                "http://localhost:63455/v1/chat/completions".to_owned(),
+                Origin::File { place: "c.json:3:12".to_owned(), field: "server.url".to_owned() }
+            ))
+        );
+        assert_eq!(value(draft.model), "Qwen/Qwen3-1.7B");
+        let (token, source) = draft.key.expect("a token");
+        assert_eq!(token.reveal(), "token-abc123");
+        assert_eq!(source, "config file c.json, server.auth_token");
+        assert_eq!(value(draft.timeout), Duration::from_secs(3600));
+        assert_eq!(value(draft.threads), 20);
+        assert_eq!(value(draft.prompt), "Generate a creative story about a robot learning to paint.");
+        assert_eq!(value(draft.completions), 100);
+        assert!(!draft.run_scenarios);
+        let scenarios: Vec<(&str, &[u64])> = draft
+            .scenarios
+            .iter()
+            .map(|scenario| (scenario.name.value.as_str(), scenario.completions.value.as_slice()))
+            .collect();
+        assert_eq!(
+            scenarios,
+            [
+                ("Small Load", &[10, 25, 50][..]),
+                ("Medium Load", &[100, 200, 500]),
+                ("Heavy Load", &[1000, 2000, 5000])
+            ]
+        );
+        assert_eq!(draft.scenarios[0].prompt.value, "Write a short poem about coding.");
+        assert_eq!(
+            draft.scenarios[1].completions.origin,
+            Origin::File {
+                place: "c.json:21:22".to_owned(),
+                field: "test_scenarios[1].completions".to_owned()
+            }
+        );
+    }
+
+    #[test]
+    fn keys_of_our_own_are_read() {
+        let draft = good(
+            r#"{"server": {"api": "completions", "timeout": "90s", "connect_timeout": 0.5, "idle_timeout": 1e1,
+                "headers": {"X-Team": "a", "X-Id": "b"}},
+                "benchmark": {"max_tokens": 16, "temperature": 0, "ignore_eos": true, "stream": false,
+                "continuous_usage": true, "unique_prompts": false, "extra_body": {"top_p": 0.9, "stop": null},
+                "duration": "1.5m", "warmup": 0, "seed": 18446744073709551615},
+                "test_scenarios": [{"name": "n", "completions": [1], "prompt": "p", "threads": 2,
+                "max_tokens": 3}]}"#,
+        );
+        assert_eq!(value(draft.api), Dialect::Completions);
+        assert_eq!(value(draft.timeout), Duration::from_secs(90));
+        assert_eq!(value(draft.connect_timeout), Duration::from_millis(500));
+        assert_eq!(value(draft.idle_timeout), Duration::from_secs(10));
+        let headers: Vec<(&str, &str)> =
+            draft.headers.iter().map(|given| (given.value.0.as_str(), given.value.1.as_str())).collect();
+        assert_eq!(headers, [("X-Team", "a"), ("X-Id", "b")]);
+        assert_eq!(value(draft.max_tokens), 16);
+        assert_eq!(value(draft.temperature), 0.0);
+        assert_eq!(draft.ignore_eos, Some(true));
+        assert_eq!(draft.stream, Some(false));
+        assert_eq!(draft.continuous_usage, Some(true));
+        assert_eq!(draft.unique_prompts, Some(false));
+        assert_eq!(Value::Object(value(draft.extra_body)), serde_json::json!({"top_p": 0.9, "stop": null}));
+        assert_eq!(value(draft.duration), Duration::from_secs(90));
+        assert_eq!(value(draft.warmup), 0);
+        assert_eq!(value(draft.seed), u64::MAX);
+        assert_eq!(draft.scenarios[0].threads.as_ref().map(|given| given.value), Some(2));
+        assert_eq!(draft.scenarios[0].max_tokens.as_ref().map(|given| given.value), Some(3));
+    }
+
+    #[test]
+    fn every_section_may_be_left_out() {
+        assert_eq!(good("{}"), Draft::default());
+        assert_eq!(
+            good("\u{feff}{\"server\": {}, \"benchmark\": {}, \"test_scenarios\": []}"),
+            Draft::default()
+        );
+        assert_eq!(good("{\"server\": {\"auth_token\": \" \"}}").key, None);
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
+        check(
+            r#"{
+  "benchmark": {
+    "max_concurent_requests": 20,
+    "default_prompt": 7, "default_completions": -5
+  },
+  "test_scenarios": [
+    {"name": "größer", "completions": [], "threads": 1.5},
+    {"name": "n", "completions": [1, "2", 0], "prompt": "p"}
+  ],
+  "server": {"timeout": true}
+}"#,
+            &[
+                "3:5: unknown key 'max_concurent_requests'; did you mean 'max_concurrent_requests'?",
+                "4:23: 'default_prompt' is a number; write text in double quotes",
+                "4:49: 'default_completions' is -5; write a whole number above 0",
+                "7:5: the scenario has no 'prompt'; every scenario needs one",
+                "7:39: 'completions' is an empty list; write one or more numbers, such as [10, 25, 50]",
+                "7:54: 'threads' is 1.5; write a whole number above 0",
+                "8:38: an item of 'completions' is a string; write a whole number above 0",
+                "8:43: an item of 'completions' is 0; write a whole number above 0",
+                "10:25: 'timeout' is a boolean; write a number of seconds, such as 3600",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_syntax_error_is_told_where_it_is() {
+        let help = "comments, single quotes and commas before a closing bracket are not allowed";
+        check("{\n  \"server\": {},\n}", &[&format!("3:1: not JSON: key must be a string; {help}")]);
+        check("{\"é\": x}", &[&format!("1:7: not JSON: expected value; {help}")]);
+        check("{} {}", &[&format!("1:4: not JSON: trailing characters; {help}")]);
+        let early = "the file ends too early, close what is open";
+        check("", &[&format!("1:1: not JSON: EOF while parsing a value; {early}")]);
+        check("{\"server\":\n{", &[&format!("2:1: not JSON: EOF while parsing an object; {early}")]);
+    }
+
+    #[test]
+    fn a_key_may_be_given_once() {
+        check(
+            r#"{"server": {"url": "a", "url": "b", "headers": {"A": "1", "\u0041": "2"}}}"#,
+            &["1:25: 'url' is given twice; keep one of them", "1:59: 'A' is given twice; keep one of them"],
+        );
+        check(r#"{"server": {}, "server": {}}"#, &["1:16: 'server' is given twice; keep one of them"]);
+    }
+
+    #[test]
+    fn null_is_no_value() {
+        check(r#"{"server": null}"#, &["1:12: 'server' is null; leave the key out instead"]);
+        check(r#"{"server": {"url": null}}"#, &["1:20: 'url' is null; leave the key out instead"]);
+        check(
+            r#"{"test_scenarios": [{"name": null, "completions": [1], "prompt": "p"}]}"#,
+            &["1:30: 'name' is null; write text in double quotes"],
+        );
+        check(
+            r#"{"test_scenarios": [null]}"#,
+            &["1:21: a scenario is null; write an object, such as {\"key\": \"value\"}"],
+        );
+    }
+
+    #[test]
+    fn unknown_keys_come_with_advice() {
+        check(r#"{"servers": {}}"#, &["1:2: unknown key 'servers'; did you mean 'server'?"]);
+        check(
+            r#"{"server": {"max_tokens": 5}}"#,
+            &["1:13: unknown key 'max_tokens'; it belongs in 'benchmark'"],
+        );
+        check(
+            r#"{"server": {"Connect-Timeout": 5}}"#,
+            &["1:13: unknown key 'Connect-Timeout'; did you mean 'connect_timeout'?"],
+        );
+        check(
+            r#"{"x": 1, "\u0079": 2}"#,
+            &[
+                "1:2: unknown key 'x'; expected one of server, benchmark, test_scenarios",
+                "1:10: unknown key 'y'; expected one of server, benchmark, test_scenarios",
+            ],
+        );
+    }
+
+    #[test]
+    fn values_of_the_wrong_kind_are_told_with_what_to_write() {
+        check("[]", &["1:1: the file is a list; write an object, such as {\"key\": \"value\"}"]);
+        check(
+            r#"{"test_scenarios": [5]}"#,
+            &["1:21: a scenario is a number; write an object, such as {\"key\": \"value\"}"],
+        );
+        for (member, want) in [
+            (r#""stream": "yes""#, "'stream' is a string; write true or false"),
+            (r#""seed": -1"#, "'seed' is -1; write a whole number from 0 up"),
+            (r#""seed": 18446744073709551616"#, "'seed' is 18446744073709551616; write a smaller number"),
+            (r#""max_tokens": "16""#, "'max_tokens' is a string; write a whole number above 0"),
+            (r#""temperature": -0.1"#, "'temperature' is -0.1; write a number from 0 up, such as 0.7"),
+            (r#""temperature": 1e999"#, "'temperature' is 1e999; write a number from 0 up, such as 0.7"),
+            (r#""duration": 0"#, "'duration' is 0; write a number of seconds, such as 3600"),
+            (r#""duration": "0s""#, "'duration' is '0s'; write a duration above 0, such as 30 or \"30s\""),
+            (
+                r#""duration": "fast""#,
+                "'duration' is 'fast', not a duration; write a number and a unit, such as 250ms, 30s, 5m or 1h",
+            ),
+            (r#""duration": 1e300"#, "'duration' is 1e300, longer than a year; write a shorter duration"),
+            (r#""extra_body": []"#, "'extra_body' is a list; write an object, such as {\"key\": \"value\"}"),
+            (
+                r#""default_prompt": "\ud800""#,
+                "'default_prompt' has a broken \\u escape; write the character itself",
+            ),
+        ] {
+            let column = "{\"benchmark\": {".len() + member.find(": ").expect("a value") + 3;
+            check(&format!("{{\"benchmark\": {{{member}}}}}"), &[&format!("1:{column}: {want}")]);
+        }
+        check(
+            r#"{"server": {"api": "grpc"}}"#,
+            &["1:20: 'api' is 'grpc'; write \"chat\" or \"completions\""],
+        );
+    }
+
+    #[test]
+    fn the_token_is_never_shown() {
+        let canary = "canary";
+        let draft = good(r#"{"server": {"auth_token": "canary"}}"#);
+        assert!(!format!("{draft:?}").contains(canary));
+        for text in [
+            r#"{"server": {"auth_token": "canary", "auth_token": "canary"}}"#,
+            r#"{"server": {"auth_token": ["canary"]}}"#,
+            r#"{"server": {"auth_token": "canary\ud800"}}"#,
+            r#"{"server": {"auth-token": "canary"}}"#,
+            r#"{"server": {"headers": {"Authorization": ["canary"]}}}"#,
+            r#"{"server": {"auth_token": "canary"#,
+            r#"{"server": {"auth_token": canary}}"#,
+            r#"{"server": {"auth_token": {"canary": 1}}}"#,
+        ] {
+            let mistakes = read_text(text).expect_err(text);
+            assert!(!format!("{mistakes:?}").contains(canary), "{mistakes:?}");
+        }
+        let mistakes = read_text(r#"{"server": {"auth_token": 4815162342}}"#).expect_err("a number");
+        assert!(!format!("{mistakes:?}").contains("4815162342"), "{mistakes:?}");
+    }
+
+    #[test]
+    fn files_that_are_too_large_or_no_text_are_refused() {
+        let mistakes = read_text(&" ".repeat(MAX_BYTES + 1)).expect_err("too large");
+        assert_eq!(mistakes[0].to_string(), "c.json: larger than 16 MiB; is it a config file?");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), b"{\n\"\xff\": 1}").expect("written");
+        let error = load(file.path()).expect_err("not UTF-8").to_string();
+        assert!(error.ends_with(":2:2: not UTF-8 text; save the file as UTF-8"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_no_usage_error() {
+        assert!(matches!(load(Path::new("no/such.json")), Err(Error::File { .. })));
+    }
+
+    #[test]
+    fn every_config_that_comes_with_the_tool_is_good() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+        let mut found = 0;
+        for entry in std::fs::read_dir(folder).expect("the folder is there") {
+            let path = entry.expect("readable").path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                let draft = load(&path).unwrap_or_else(|error| panic!("{error}"));
+                assert!(!draft.scenarios.is_empty(), "{}", path.display());
+                found += 1;
+            }
+        }
+        assert!(found >= 3, "{found} configs");
+    }
+
+    #[test]
+    fn the_documented_example_cut_anywhere_is_one_mistake() {
+        let whole = DOCUMENTED.trim_end();
+        for end in 0..whole.len() {
+            assert_eq!(read_text(&whole[..end]).expect_err("cut").len(), 1, "cut at {end}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in any::<String>()) {
+            let _ = read_text(&text);
+        }
+
+        #[test]
+        fn any_json_like_text_is_read_or_refused(
+            text in r#"(\{|\}|\[|\]|:|,|"|"url":|"server":|"test_scenarios":|"\\ud800"|1e999|-|0|null|é|\n){0,24}"#
+        ) {
+            let _ = read_text(&text);
+        }
+
+        #[test]
+        fn any_value_in_any_place_is_read_or_refused(
+            key in proptest::sample::select([&SERVER[..], &BENCHMARK, &SCENARIO].concat()),
+            value in r#"(\[|\{"a":){0,3}("é\\n"|-?(0|[1-9][0-9]{0,21})|1e[0-9]{1,4}|null|true|"-?[0-9]{1,3}[a-z]")"#,
+        ) {
+            let closing: String = value
+                .chars()
+                .rev()
+                .filter_map(|c| match c {
+                    '[' => Some(']'),
+                    '{' => Some('}'),
+                    _ => None,
+                })
+                .collect();
+            let member = format!("{{\n\"{key}\": {value}{closing}}}");
+            let text = format!("{{\"server\": {member}, \"benchmark\": {member}, \"test_scenarios\": [{member}]}}");
+            let mistakes = read_text(&text).expect_err("the key is unknown somewhere");
+            prop_assert!(mistakes.iter().all(|mistake| !mistake.problem.starts_with("not JSON")), "{text}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The command line as typed. Values are text here; what is wrong with them is told later, all at once.
+
+use argh::FromArgs;
+
+/// Put load on an LLM server (vLLM, or anything that speaks the OpenAI API) and measure it truthfully: latency, TTFT,
+/// TPOT, ITL, throughput, success rate, errors by kind.
+#[derive(FromArgs, Debug, Default)]
+#[argh(
+    help_triggers("-h", "--help"),
+    example = "Try it on the built-in simulated server:\n  {command_name} --simulate --threads 20 --completions 500",
+    example = "Measure a server on this machine:\n  {command_name} --url http://localhost:8000 --threads 20 --completions 500",
+    example = "Numbers of completions side by side:\n  {command_name} --compare 10 50 100 200 500",
+    example = "Find the best number of threads:\n  {command_name} --concurrent-tests 5 10 20 50 --completions 100",
+    example = "Run the scenarios of a config file, with a CSV over all of them:\n  {command_name} --config configs/benchmark_config.json --scenarios",
+    note = "Values may be written --flag value or --flag=value; lists as 10 50 100 or 10,50,100.",
+    note = "The API key comes from --api-key-file, VLLM_LOADGEN_API_KEY, OPENAI_API_KEY, VLLM_API_KEY or the config file.",
+    error_code(1, "could not run, could not write, or no request succeeded"),
+    error_code(2, "usage or configuration is wrong")
+)]
+pub struct Flags {
+    /// server, such as http://host:8000, or full endpoint (default: http://localhost:63455/v1/chat/completions)
+    #[argh(option, arg_name = "URL")]
+    pub url: Option<String>,
+    /// dialect, chat or completions, where the URL does not tell (default: chat)
+    #[argh(option, arg_name = "NAME")]
+    pub api: Option<String>,
+    /// model to ask for (default: the one that /v1/models names)
+    #[argh(option, arg_name = "NAME")]
+    pub model: Option<String>,
+    /// file that holds the API key; - for standard input
+    #[argh(option, arg_name = "FILE")]
+    pub api_key_file: Option<String>,
+    /// header 'Name: value' for every request; may be repeated
+    #[argh(option, arg_name = "K:V")]
+    pub header: Vec<String>,
+    /// longest time for a whole request, such as 90s (default: 1h)
+    #[argh(option, arg_name = "TIME")]
+    pub timeout: Option<String>,
+    /// longest wait for the next byte of a reply (default: 5m)
+    #[argh(option, arg_name = "TIME")]
+    pub idle_timeout: Option<String>,
+    /// longest time to connect (default: 10s)
+    #[argh(option, arg_name = "TIME")]
+    pub connect_timeout: Option<String>,
+
+    /// threads, each with one request at a time (default: 20)
+    #[argh(option, short = 't', arg_name = "N")]
+    pub threads: Option<String>,
+    /// the same as --threads
+    #[argh(option, arg_name = "N")]
+    pub concurrent: Option<String>,
+    /// requests to make (default: 100, or as many as fit into --duration)
+    #[argh(option, short = 'n', arg_name = "N")]
+    pub completions: Option<String>,
+    /// start no request later than this after the first, such as 30s (default: no limit)
+    #[argh(option, arg_name = "TIME")]
+    pub duration: Option<String>,
+    /// requests to send first and leave out of the results (default: 0)
+    #[argh(option, arg_name = "N")]
+    pub warmup: Option<String>,
+    /// one run for each number of completions, side by side
+    #[argh(option, arg_name = "N...")]
+    pub compare: Option<String>,
+    /// one run for each number of threads, with scaling efficiency and the best point
+    #[argh(option, arg_name = "N...")]
+    pub concurrent_tests: Option<String>,
+    /// config file (default: benchmark_config.json, if it is in this folder)
+    #[argh(option, short = 'c', arg_name = "FILE")]
+    pub config: Option<String>,
+    /// run every test scenario of the config file
+    #[argh(switch)]
+    pub scenarios: bool,
+
+    /// what to ask (default: a story about a robot learning to paint)
+    #[argh(option, short = 'p', arg_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// begin every prompt with a salt of its own, so that no prefix cache can answer it
+    #[argh(switch)]
+    pub unique_prompts: bool,
+    /// longest reply in tokens (default: 256)
+    #[argh(option, arg_name = "N")]
+    pub max_tokens: Option<String>,
+    /// sampling temperature (default: the server's)
+    #[argh(option, arg_name = "X")]
+    pub temperature: Option<String>,
+    /// make every reply --max-tokens long
+    #[argh(switch)]
+    pub ignore_eos: bool,
+    /// more fields for the request's body, as a JSON object; they win over ours
+    #[argh(option, arg_name = "JSON")]
+    pub extra_body: Option<String>,
+    /// ask for whole replies instead of streams; then there is no TTFT, TPOT or ITL
+    #[argh(switch)]
+    pub no_stream: bool,
+    /// ask the server to count the tokens of every event, for exact ITL
+    #[argh(switch)]
+    pub continuous_usage: bool,
+    /// source of all that is random (default: fresh, and recorded)
+    #[argh(option, arg_name = "N")]
+    pub seed: Option<String>,
+
+    /// start a simulated server in this process and measure that
+    #[argh(switch)]
+    pub simulate: bool,
+    /// how it behaves, such as ttft=80ms,itl=12ms,slots=16,fail=5% (implies --simulate)
+    #[argh(option, arg_name = "K=V,...")]
+    pub behavior: Option<String>,
+
+    /// write a JSON file for each run into --output-dir
+    #[argh(switch)]
+    pub save: bool,
+    /// write the JSON of the one run to this file
+    #[argh(option, short = 'o', arg_name = "FILE")]
+    pub output: Option<String>,
+    /// folder for files (default: results); implies --save
+    #[argh(option, arg_name = "DIR")]
+    pub output_dir: Option<String>,
+    /// write a CSV with a row for each run
+    #[argh(option, arg_name = "FILE")]
+    pub csv: Option<String>,
+    /// write no CSV for --scenarios
+    #[argh(switch)]
+    pub no_csv: bool,
+    /// leave the single requests out of the JSON
+    #[argh(switch)]
+    pub no_detail: bool,
+    /// replace files that exist
+    #[argh(switch)]
+    pub overwrite: bool,
+    /// do not read the server's /metrics before and after
+    #[argh(switch)]
+    pub no_server_metrics: bool,
+
+    /// accepted and true anyway: requests are always synchronous, on threads
+    #[argh(switch)]
+    pub sync: bool,
+    /// show no progress
+    #[argh(switch, short = 'q')]
+    pub quiet: bool,
+    /// log what goes on to standard error; -vv logs more; RUST_LOG is honoured
+    #[argh(switch, short = 'v')]
+    pub verbose: u8,
+    /// print version and commit
+    #[argh(switch, short = 'V')]
+    pub version: bool,
+
+    #[argh(subcommand)]
+    pub command: Option<Subcommand>,
+}
+
+/// The rest.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand)]
+pub enum Subcommand {
+    /// The simulator alone.
+    Simulate(Simulate),
+}
+
+/// Run the simulated server alone, until it is interrupted: OpenAI chat and completions, /health, /v1/models, /metrics.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "simulate",
+    help_triggers("-h", "--help"),
+    example = "A server that is slower under load:\n  {command_name} --port 8000 --ttft 80ms --itl 12ms --slots 16"
+)]
+pub struct Simulate {
+    /// port to listen on; 0 takes a free one (default: 8000)
+    #[argh(option, arg_name = "N")]
+    pub port: Option<String>,
+    /// address to listen on (default: 127.0.0.1)
+    #[argh(option, arg_name = "IP")]
+    pub host: Option<String>,
+    /// name of the model (default: simulated-model)
+    #[argh(option, arg_name = "NAME")]
+    pub model: Option<String>,
+    /// time to first token of a lone request (default: 40ms)
+    #[argh(option, arg_name = "TIME")]
+    pub ttft: Option<String>,
+    /// time between tokens of a lone request (default: 5ms)
+    #[argh(option, arg_name = "TIME")]
+    pub itl: Option<String>,
+    /// spread of both, as a share of the mean, such as 10% (default: 10%)
+    #[argh(option, arg_name = "SHARE")]
+    pub jitter: Option<String>,
+    /// requests served at once; the rest queue (default: 64)
+    #[argh(option, arg_name = "N")]
+    pub slots: Option<String>,
+    /// how much each further running request slows all down (default: 2%)
+    #[argh(option, arg_name = "SHARE")]
+    pub slowdown: Option<String>,
+    /// mean length of a reply in tokens; 0 always takes the client's limit (default: 64)
+    #[argh(option, arg_name = "N")]
+    pub output_tokens: Option<String>,
+    /// tokens in one event of a stream (default: 1)
+    #[argh(option, arg_name = "N")]
+    pub tokens_per_event: Option<String>,
+    /// share of requests answered with status 500 (default: 0%)
+    #[argh(option, arg_name = "SHARE")]
+    pub fail: Option<String>,
+    /// file that holds a key which clients must send
+    #[argh(option, arg_name = "FILE")]
+    pub api_key_file: Option<String>,
+    /// source of all that is random (default: 0)
+    #[argh(option, arg_name = "N")]
+    pub seed: Option<String>,
+    /// log what goes on to standard error
+    #[argh(switch, short = 'v')]
+    pub verbose: u8,
+}

@@ -1,0 +1,101 @@
+//! What argh lacks, done on the words before it reads them: `--flag=value`, lists of numbers, `-vv`.
+
+/// Flags that take several numbers: `--compare 10 50 100`, `--compare 10,50,100`, `--compare=10,50`.
+const LISTS: [&str; 2] = ["--compare", "--concurrent-tests"];
+
+/// Rewrites words so that every flag has one value of its own: lists become one flag with commas, `--flag=value` two
+/// words, `-vv` two flags. Numbers after a list's flag belong to it up to the first word that is no number. Nothing
+/// after `--` is touched.
+pub fn expand(words: &[String]) -> Vec<String> {
+    let mut out = Vec::with_capacity(words.len());
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        if word == "--" {
+            out.push(word.clone());
+            out.extend(rest.cloned());
+            break;
+        }
+        if let Some(level) = verbosity(word) {
+            out.extend(std::iter::repeat_n("-v".to_owned(), level));
+            continue;
+        }
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) if name.starts_with("--") && name.len() > 2 => (name, Some(value.to_owned())),
+            _ => (word.as_str(), None),
+        };
+        out.push(name.to_owned());
+        if !LISTS.contains(&name) {
+            out.extend(value);
+            continue;
+        }
+        let mut numbers: Vec<String> = value.into_iter().collect();
+        if numbers.is_empty() && rest.clone().next().is_some_and(|word| !word.starts_with("--")) {
+            // whatever stands first is its value, so that a mistake in it is told as such
+            numbers.extend(rest.next().cloned());
+        }
+        while rest.clone().next().is_some_and(|word| is_numbers(word)) {
+            numbers.extend(rest.next().cloned());
+        }
+        if !numbers.is_empty() {
+            out.push(numbers.join(","));
+        }
+    }
+    out
+}
+
+/// How many flags `-v`, `-vv`, `-vvv` … stand for.
+fn verbosity(word: &str) -> Option<usize> {
+    let level = word.strip_prefix('-')?;
+    (!level.is_empty() && level.bytes().all(|b| b == b'v')).then_some(level.len())
+}
+
+/// Numbers and commas only, such as `10`, `10,` or `10,50`.
+fn is_numbers(word: &str) -> bool {
+    word.bytes().any(|b| b.is_ascii_digit()) && word.bytes().all(|b| b.is_ascii_digit() || b == b',')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(typed: &str, want: &str) {
+        let words: Vec<String> = typed.split_whitespace().map(str::to_owned).collect();
+        assert_eq!(expand(&words).join(" "), want, "{typed}");
+    }
+
+    #[test]
+    fn lists_may_be_written_in_every_usual_way() {
+        for typed in [
+            "--compare 10 50 100",
+            "--compare 10,50,100",
+            "--compare=10,50,100",
+            "--compare 10,50 100",
+            "--compare=10 50 100",
+        ] {
+            check(typed, "--compare 10,50,100");
+        }
+        check("--compare 10, 50, 100", "--compare 10,,50,,100");
+    }
+
+    #[test]
+    fn a_list_ends_at_the_first_word_that_is_no_number() {
+        check("--concurrent-tests 5 10 --completions 100", "--concurrent-tests 5,10 --completions 100");
+        check("--compare 5 simulate --port 1", "--compare 5 simulate --port 1");
+        check("--compare --save", "--compare --save");
+        check("--compare ten 5", "--compare ten,5");
+        check("--compare -5 5", "--compare -5,5");
+    }
+
+    #[test]
+    fn values_may_follow_an_equals_sign() {
+        check("--threads=20 --header=a=b", "--threads 20 --header a=b");
+        check("--prompt=", "--prompt ");
+        check("-- --threads=20", "-- --threads=20");
+    }
+
+    #[test]
+    fn verbosity_may_be_doubled() {
+        check("-vv --threads 3 -v", "-v -v --threads 3 -v");
+        check("--verbose -x", "--verbose -x");
+    }
+}

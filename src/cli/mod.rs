@@ -1,0 +1,220 @@
+//! The command line and the config file, as typed: words in, an [`Order`] out. Only this room knows argh.
+//!
+//! Knows neither threads nor HTTP. A flag wins over the file; every mistake of both is told at once.
+
+pub mod config;
+mod flags;
+mod lists;
+mod typed;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use argh::FromArgs;
+
+use crate::error::{Error, Mistake};
+use crate::plan::Draft;
+use crate::report::Tool;
+use crate::secret::Secret;
+use crate::sim::Behavior;
+use flags::{Flags, Simulate, Subcommand};
+use typed::Typed;
+
+/// What the user wants done.
+#[derive(Debug)]
+pub enum Order {
+    /// Text for standard output, and nothing else.
+    Print(String),
+    /// Make runs.
+    Run(Box<RunOrder>),
+    /// Run the simulator alone.
+    Simulate(Box<SimulateOrder>),
+}
+
+/// Runs to make.
+#[derive(Debug)]
+pub struct RunOrder {
+    /// What was said of them.
+    pub draft: Draft,
+    /// The simulated server to start and measure; `None` measures the draft's.
+    pub simulate: Option<Behavior>,
+    /// Whether to read the server's metrics.
+    pub server_metrics: bool,
+    /// Whether to show no progress.
+    pub quiet: bool,
+    /// How much to log: 0 warnings, 1 what goes on, 2 details, 3 everything.
+    pub verbosity: u8,
+    /// What the user should know before the run.
+    pub notes: Vec<String>,
+}
+
+/// A simulator to run.
+#[derive(Debug)]
+pub struct SimulateOrder {
+    /// How it behaves.
+    pub behavior: Behavior,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// How much to log.
+    pub verbosity: u8,
+}
+
+/// What the surroundings say beside the command line.
+pub struct Surroundings<'a> {
+    /// The value of an environment variable.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// The content of a file, or of standard input for `-`.
+    pub read: &'a dyn Fn(&Path) -> std::io::Result<String>,
+    /// The present folder's config file, where nobody names one.
+    pub default_config: Option<PathBuf>,
+}
+
+/// The config file that is taken where none is named.
+pub const DEFAULT_CONFIG: &str = "benchmark_config.json";
+
+/// Makes an order of the words after the program's name.
+///
+/// # Errors
+/// [`Error::Usage`] with every mistake; [`Error::File`] for a file that cannot be read.
+pub fn parse(words: &[String], around: &Surroundings<'_>) -> Result<Order, Error> {
+    let expanded = lists::expand(words);
+    let expanded: Vec<&str> = expanded.iter().map(String::as_str).collect();
+    let flags = match Flags::from_args(&["vllm-loadgen"], &expanded) {
+        Ok(flags) => flags,
+        Err(exit) if exit.status.is_ok() => return Ok(Order::Print(exit.output)),
+        Err(exit) => return Err(unknown_words(&exit.output)),
+    };
+    if flags.version {
+        let Tool { name, version, commit } = Tool::THIS;
+        return Ok(Order::Print(format!("{name} {version} (commit {commit})\n")));
+    }
+    match flags.command {
+        Some(Subcommand::Simulate(simulate)) => simulate_order(&simulate, flags.verbose, around),
+        None => run_order(&flags, around),
+    }
+}
+
+/// argh's own words for a mistyped flag, and where to find the right one.
+fn unknown_words(output: &str) -> Error {
+    let said = output.trim().replace('\n', " ");
+    Error::Usage(vec![Mistake::new("command line", format!("{said}; see vllm-loadgen --help"))])
+}
+
+fn run_order(flags: &Flags, around: &Surroundings<'_>) -> Result<Order, Error> {
+    let mut typed = Typed::default();
+    let mut notes = Vec::new();
+    let mut draft = typed.draft(flags);
+    draft.key = api_key(flags.api_key_file.as_deref(), around, &mut typed)?;
+    let simulate = (flags.simulate || flags.behavior.is_some())
+        .then(|| typed.behavior(flags.behavior.as_deref(), draft.seed.as_ref().map(|seed| seed.value)));
+    if let (Some(url), true) = (&flags.url, simulate.is_some()) {
+        typed.add(
+            format!("--simulate and --url '{url}'"),
+            "give one of them; the simulated server has a URL of its own",
+        );
+    }
+    let base = config_file(flags, around, &mut typed, &mut notes)?;
+    if !typed.mistakes.is_empty() {
+        return Err(Error::Usage(typed.mistakes));
+    }
+    if flags.sync {
+        notes.push(
+            "--sync: requests are always synchronous here, one thread each; there is no other mode"
+                .to_owned(),
+        );
+    }
+    let mut draft = draft.over(base);
+    if simulate.is_some() {
+        // those of the file are for another server
+        (draft.url, draft.model, draft.key) = (None, None, None);
+    }
+    Ok(Order::Run(Box::new(RunOrder {
+        draft,
+        simulate,
+        server_metrics: !flags.no_server_metrics,
+        quiet: flags.quiet,
+        verbosity: flags.verbose,
+        notes,
+    })))
+}
+
+fn config_file(
+    flags: &Flags,
+    around: &Surroundings<'_>,
+    typed: &mut Typed,
+    notes: &mut Vec<String>,
+) -> Result<Draft, Error> {
+    let path = match (&flags.config, &around.default_config) {
+        (Some(named), _) => PathBuf::from(named),
+        (None, Some(found)) => {
+            notes.push(format!("settings not given as flags are from {}", found.display()));
+            found.clone()
+        }
+        (None, None) => return Ok(Draft::default()),
+    };
+    match config::load(&path) {
+        Err(Error::Usage(mistakes)) => {
+            typed.mistakes.extend(mistakes);
+            Ok(Draft::default())
+        }
+        loaded => loaded,
+    }
+}
+
+/// Environment variables that may hold the key, the first one wins.
+const KEY_VARIABLES: [&str; 3] = ["VLLM_LOADGEN_API_KEY", "OPENAI_API_KEY", "VLLM_API_KEY"];
+
+/// The key and where it is from. The config file's own comes after these.
+fn api_key(
+    file: Option<&str>,
+    around: &Surroundings<'_>,
+    typed: &mut Typed,
+) -> Result<Option<(Secret, String)>, Error> {
+    let Some(file) = file else {
+        let found = KEY_VARIABLES.iter().find_map(|name| {
+            let key = Secret::new(&(around.variable)(name)?);
+            (!key.is_empty()).then(|| (key, format!("environment variable {name}")))
+        });
+        return Ok(found);
+    };
+    let path = Path::new(file);
+    let text = (around.read)(path).map_err(|cause| Error::File {
+        path: path.to_owned(),
+        cause,
+        advice: "; --api-key-file names a file that holds the key",
+    })?;
+    let key = Secret::new(&text);
+    if key.is_empty() {
+        typed.add(format!("--api-key-file '{file}'"), "holds no key; write the key into it");
+    }
+    Ok(Some((key, format!("file {file}"))))
+}
+
+fn simulate_order(flags: &Simulate, verbosity: u8, around: &Surroundings<'_>) -> Result<Order, Error> {
+    let mut typed = Typed::default();
+    let mut behavior = typed.simulator(flags);
+    if let Some((key, _)) = flags
+        .api_key_file
+        .as_deref()
+        .map(|file| api_key(Some(file), around, &mut typed))
+        .transpose()?
+        .flatten()
+    {
+        behavior.api_key = Some(key.reveal().to_owned());
+    }
+    let host =
+        typed.parsed("--host", flags.host.as_ref(), "write an IP address, such as 127.0.0.1 or 0.0.0.0");
+    let port = typed.parsed("--port", flags.port.as_ref(), "write a port from 0 to 65535");
+    if let Err(problem) = behavior.check() {
+        typed.add("simulate", problem);
+    }
+    if !typed.mistakes.is_empty() {
+        return Err(Error::Usage(typed.mistakes));
+    }
+    let address = SocketAddr::new(host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port.unwrap_or(8000));
+    Ok(Order::Simulate(Box::new(SimulateOrder {
+        behavior,
+        address,
+        verbosity: verbosity.max(flags.verbose),
+    })))
+}

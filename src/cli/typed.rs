@@ -1,0 +1,219 @@
+//! From text to values: numbers, times, headers; what cannot be read is noted and the rest goes on.
+
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde_json::{Map, Value};
+
+use super::flags::{Flags, Simulate};
+use crate::error::Mistake;
+use crate::plan::{Draft, Given, Origin};
+use crate::sim::Behavior;
+use crate::units::{parse_duration, parse_share};
+use crate::wire::Dialect;
+
+/// The mistakes found so far.
+#[derive(Debug, Default)]
+pub struct Typed {
+    pub mistakes: Vec<Mistake>,
+}
+
+const WHOLE: &str = "write a whole number, such as 100";
+
+impl Typed {
+    /// Notes a mistake.
+    pub fn add(&mut self, place: impl Into<String>, problem: impl Into<String>) {
+        self.mistakes.push(Mistake::new(place, problem));
+    }
+
+    /// The draft that the flags make.
+    pub fn draft(&mut self, flags: &Flags) -> Draft {
+        Draft {
+            url: given("--url", flags.url.clone()),
+            api: self.read("--api", flags.api.as_ref(), dialect),
+            model: given("--model", flags.model.clone()),
+            key: None,
+            timeout: self.read("--timeout", flags.timeout.as_ref(), parse_duration),
+            idle_timeout: self.read("--idle-timeout", flags.idle_timeout.as_ref(), parse_duration),
+            connect_timeout: self.read("--connect-timeout", flags.connect_timeout.as_ref(), parse_duration),
+            headers: flags
+                .header
+                .iter()
+                .filter_map(|text| self.read("--header", Some(text), header))
+                .collect(),
+            prompt: given("--prompt", flags.prompt.clone()),
+            unique_prompts: flags.unique_prompts.then_some(true),
+            max_tokens: self.whole("--max-tokens", flags.max_tokens.as_ref()),
+            temperature: self.read("--temperature", flags.temperature.as_ref(), number),
+            ignore_eos: flags.ignore_eos.then_some(true),
+            stream: flags.no_stream.then_some(false),
+            continuous_usage: flags.continuous_usage.then_some(true),
+            extra_body: self.read("--extra-body", flags.extra_body.as_ref(), object),
+            threads: self.threads(flags),
+            completions: self.whole("--completions", flags.completions.as_ref()),
+            duration: self.read("--duration", flags.duration.as_ref(), parse_duration),
+            warmup: self.whole("--warmup", flags.warmup.as_ref()),
+            seed: self.whole("--seed", flags.seed.as_ref()),
+            compare: self.read("--compare", flags.compare.as_ref(), numbers),
+            concurrent_tests: self.read("--concurrent-tests", flags.concurrent_tests.as_ref(), numbers),
+            scenarios: Vec::new(),
+            run_scenarios: flags.scenarios,
+            simulated: None,
+            save: flags.save,
+            output: given("--output", flags.output.as_ref().map(PathBuf::from)),
+            output_dir: given("--output-dir", flags.output_dir.as_ref().map(PathBuf::from)),
+            csv: given("--csv", flags.csv.as_ref().map(PathBuf::from)),
+            no_csv: flags.no_csv,
+            no_detail: flags.no_detail,
+            overwrite: flags.overwrite,
+        }
+    }
+
+    fn threads(&mut self, flags: &Flags) -> Option<Given<u64>> {
+        if let (Some(threads), Some(concurrent)) = (&flags.threads, &flags.concurrent) {
+            let place = format!("--threads '{threads}' and --concurrent '{concurrent}'");
+            self.add(place, "give one of them; they are the same");
+        }
+        self.whole("--threads", flags.threads.as_ref())
+            .or_else(|| self.whole("--concurrent", flags.concurrent.as_ref()))
+    }
+
+    fn whole(&mut self, name: &'static str, text: Option<&String>) -> Option<Given<u64>> {
+        self.read(name, text, whole)
+    }
+
+    fn read<T>(
+        &mut self,
+        name: &'static str,
+        text: Option<&String>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<Given<T>> {
+        let text = text?;
+        match parse(text) {
+            Ok(value) => given(name, Some(value)),
+            Err(problem) => {
+                // a header may hold a key even where it is mistyped
+                let shown = if name == "--header" { name.to_owned() } else { format!("{name} '{text}'") };
+                self.add(shown, problem);
+                None
+            }
+        }
+    }
+
+    /// A value that knows how to read itself.
+    pub fn parsed<T: FromStr>(&mut self, name: &'static str, text: Option<&String>, help: &str) -> Option<T> {
+        self.read(name, text, |text| text.trim().parse().map_err(|_| help.to_owned()))
+            .map(|given| given.value)
+    }
+
+    /// The simulator of the main command: `ttft=80ms,itl=12ms`.
+    pub fn behavior(&mut self, settings: Option<&str>, seed: Option<u64>) -> Behavior {
+        let mut behavior = Behavior { seed: seed.unwrap_or_default(), ..Behavior::default() };
+        let settings = settings.unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty());
+        for setting in settings {
+            let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
+            if let Err(problem) = set(&mut behavior, key.trim(), value.trim()) {
+                self.add(format!("--behavior '{setting}'"), problem);
+            }
+        }
+        if let Err(problem) = behavior.check() {
+            self.add("--behavior", problem);
+        }
+        behavior
+    }
+
+    /// The simulator of `simulate`.
+    pub fn simulator(&mut self, flags: &Simulate) -> Behavior {
+        let mut behavior = Behavior::default();
+        let settings = [
+            ("model", &flags.model),
+            ("ttft", &flags.ttft),
+            ("itl", &flags.itl),
+            ("jitter", &flags.jitter),
+            ("slots", &flags.slots),
+            ("slowdown", &flags.slowdown),
+            ("output-tokens", &flags.output_tokens),
+            ("tokens-per-event", &flags.tokens_per_event),
+            ("fail", &flags.fail),
+            ("seed", &flags.seed),
+        ];
+        for (key, value) in settings {
+            let Some(value) = value else { continue };
+            if let Err(problem) = set(&mut behavior, key, value) {
+                self.add(format!("--{key} '{value}'"), problem);
+            }
+        }
+        behavior
+    }
+}
+
+/// What can be set in a behavior.
+const SETTINGS: &str =
+    "model, ttft, itl, jitter, slots, slowdown, output-tokens, tokens-per-event, fail, seed";
+
+fn set(behavior: &mut Behavior, key: &str, value: &str) -> Result<(), String> {
+    let above_0 =
+        |n: u64| usize::try_from(n).ok().and_then(NonZeroUsize::new).ok_or("write a whole number above 0");
+    match key {
+        "model" => behavior.model = value.to_owned(),
+        "ttft" => behavior.ttft = parse_duration(value)?,
+        "itl" => behavior.itl = parse_duration(value)?,
+        "jitter" => behavior.jitter = parse_share(value)?,
+        "slots" => behavior.slots = above_0(whole(value)?)?,
+        "slowdown" => behavior.slowdown = parse_share(value)?,
+        "output-tokens" => behavior.output_tokens = NonZeroU64::new(whole(value)?),
+        "tokens-per-event" => behavior.tokens_per_event = above_0(whole(value)?)?,
+        "fail" => behavior.fail = parse_share(value)?,
+        "seed" => behavior.seed = whole(value)?,
+        _ => return Err(format!("unknown setting; expected one of {SETTINGS}")),
+    }
+    Ok(())
+}
+
+fn given<T>(name: &'static str, value: Option<T>) -> Option<Given<T>> {
+    value.map(|value| Given::new(value, Origin::Flag(name)))
+}
+
+fn whole(text: &str) -> Result<u64, String> {
+    // one group mark is allowed, as people write 10_000
+    text.trim().replace('_', "").parse().map_err(|_| WHOLE.to_owned())
+}
+
+fn number(text: &str) -> Result<f64, String> {
+    text.trim().parse().map_err(|_| "not a number; write one such as 0.7".to_owned())
+}
+
+fn numbers(text: &str) -> Result<Vec<u64>, String> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts
+        .map(|part| {
+            whole(part).map_err(|_| format!("'{part}' is not a whole number; write such as 10 50 100"))
+        })
+        .collect()
+}
+
+fn dialect(text: &str) -> Result<Dialect, String> {
+    match text {
+        "chat" => Ok(Dialect::Chat),
+        "completions" => Ok(Dialect::Completions),
+        _ => Err("unknown; write chat or completions".to_owned()),
+    }
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err("not a header; write 'Name: value'".to_owned()),
+    }
+}
+
+fn object(text: &str) -> Result<Map<String, Value>, String> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err("not a JSON object; write such as {\"top_p\": 0.9}".to_owned()),
+        Err(error) => Err(format!("not JSON: {error}; write such as {{\"top_p\": 0.9}}")),
+    }
+}

@@ -1,0 +1,288 @@
+//! Reports for people: aligned text of about a screen.
+
+use std::io::{self, Write};
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::Report;
+use crate::analysis::{Sweep, remarks};
+use crate::plan::SuiteKind;
+use crate::summary::{Distribution, STATISTICS, Statistic, Summary};
+use crate::text::printable;
+use crate::units::{show_count, show_share, significant};
+
+/// Where a quantity is unknown.
+const UNKNOWN: &str = "–";
+
+/// Writes one run: what was done, what came of it, and what that says.
+///
+/// # Errors
+/// Those of the writer.
+pub fn print_report(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    head(report, out)?;
+    let summary = &report.summary;
+    writeln!(out)?;
+    requests(summary, out)?;
+    writeln!(out)?;
+    throughput(summary, out)?;
+    latencies(report, out)?;
+    errors(summary, out)?;
+    server(report, out)?;
+    client(report, out)?;
+    let said = remarks(&report.plan.load, summary);
+    section("What this says", said.iter().map(String::as_str), out)?;
+    section("Warnings", report.warnings.iter().map(String::as_str), out)
+}
+
+fn section<'a>(title: &str, lines: impl IntoIterator<Item = &'a str>, out: &mut dyn Write) -> io::Result<()> {
+    let mut lines = lines.into_iter().peekable();
+    if lines.peek().is_some() {
+        writeln!(out, "\n{title}")?;
+    }
+    lines.try_for_each(|line| writeln!(out, "  - {line}"))
+}
+
+fn row(name: &str, value: &str, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "  {name:<20} {value}")
+}
+
+fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let plan = &report.plan;
+    let scenario = plan.scenario.as_ref().map(|name| format!(": {}", printable(name, 80)));
+    writeln!(out, "vllm-loadgen {}{}", report.tool.version, scenario.unwrap_or_default())?;
+    row("Server", &printable(&plan.server.endpoint.shown(), 200), out)?;
+    if let Some(simulated) = &plan.simulated {
+        row("", &format!("SIMULATED, in this process: {simulated}"), out)?;
+        row("", "these figures say nothing of a real server", out)?;
+    }
+    row("Model", &printable(&plan.request.model, 120), out)?;
+    row("Load", &plan.load.to_string(), out)?;
+    row("Request", &request(report), out)?;
+    if let Some(source) = &plan.key_source {
+        row("API key", &format!("from {}", printable(source, 120)), out)?;
+    }
+    row("Started", &report.started, out)
+}
+
+fn request(report: &Report) -> String {
+    let (plan, ask) = (&report.plan, &report.plan.request);
+    let mut parts = vec![if ask.streams() { "streamed".to_owned() } else { "not streamed".to_owned() }];
+    parts.extend(ask.max_tokens.map(|n| format!("at most {n} tokens")));
+    if ask.ignore_eos {
+        parts.push("end of text ignored".to_owned());
+    }
+    parts.extend(ask.temperature.map(|t| format!("temperature {t}")));
+    let prompt = printable(&plan.prompt, 60);
+    parts.push(if plan.unique_prompts {
+        format!("unique prompts (seed {}) \"{prompt}\"", plan.seed)
+    } else {
+        format!("the same prompt each time \"{prompt}\"")
+    });
+    parts.join(", ")
+}
+
+fn requests(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
+    let requests = &summary.requests;
+    let rate = requests.success_rate.map_or(UNKNOWN.to_owned(), show_share);
+    let (ok, failed) = (show_count(requests.succeeded), show_count(requests.failed));
+    row("Requests", &format!("{} sent: {ok} ok, {failed} failed", show_count(requests.sent)), out)?;
+    row("Success rate", &rate, out)?;
+    let seconds = summary.duration_s.map(|s| format!("{} s", significant(s)));
+    row("Duration", &seconds.unwrap_or(UNKNOWN.to_owned()), out)?;
+    let tokens = &summary.tokens;
+    let count = |n: Option<u64>| n.map_or(UNKNOWN.to_owned(), show_count);
+    let mut sums = format!("{} in, {} out", count(tokens.input), count(tokens.output));
+    for (n, what) in [(tokens.cached, "of the prompts cached"), (tokens.reasoning, "for reasoning")] {
+        sums.push_str(&n.map(|n| format!(", {} {what}", show_count(n))).unwrap_or_default());
+    }
+    row("Tokens", &sums, out)
+}
+
+fn throughput(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
+    let rates = &summary.throughput;
+    let per_second = |rate: Option<f64>, unit| {
+        rate.map_or(UNKNOWN.to_owned(), |rate| format!("{} {unit}", significant(rate)))
+    };
+    row("Throughput", &per_second(rates.requests_per_s, "completions/s"), out)?;
+    row("Output", &per_second(rates.output_tokens_per_s, "tokens/s"), out)?;
+    row("Input and output", &per_second(rates.total_tokens_per_s, "tokens/s"), out)?;
+    row("Mean in flight", &per_second(summary.mean_in_flight, "requests"), out)
+}
+
+/// The statistics of a row; the median is there as p50.
+fn statistics() -> impl Iterator<Item = Statistic> {
+    STATISTICS.into_iter().filter(|(name, _)| *name != "median")
+}
+
+fn table(head: impl IntoIterator<Item = String>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(head);
+    table
+}
+
+fn print_table(mut table: Table, out: &mut dyn Write) -> io::Result<()> {
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.lines().try_for_each(|line| writeln!(out, "  {}", line.trim_end()))
+}
+
+fn latencies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let (summary, latency) = (&report.summary, &report.summary.latency);
+    let rate = summary.requests.success_rate.map_or(UNKNOWN.to_owned(), show_share);
+    writeln!(out, "\nLatency in ms, of the successful requests ({rate} of all); {}", report.plan.load)?;
+    let names = statistics().map(|(name, _)| name.to_owned());
+    let mut table = table(std::iter::once(String::new()).chain(names));
+    let rows = [
+        ("E2E", &latency.e2e),
+        ("TTFT", &latency.ttft),
+        ("TPOT", &latency.tpot),
+        ("ITL", &latency.itl),
+        ("connect", &latency.connect),
+    ];
+    for (name, distribution) in rows {
+        if name == "connect" && distribution.is_none() {
+            continue;
+        }
+        let figures = statistics().map(|(_, of)| match distribution {
+            Some(d) => significant(of(d)),
+            None => UNKNOWN.to_owned(),
+        });
+        table.add_row(std::iter::once(name.to_owned()).chain(figures));
+    }
+    print_table(table, out)
+}
+
+fn errors(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
+    if summary.errors.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nErrors")?;
+    for line in &summary.errors {
+        let count = show_count(line.count);
+        let group = serde_json::to_value(line.group)?;
+        let group = group.as_str().unwrap_or_default();
+        writeln!(out, "  {count:>7} × {} ({group}): {}", line.kind, line.meaning)?;
+        writeln!(out, "            e.g. request {}: {}", line.first_request, printable(&line.example, 200))?;
+    }
+    Ok(())
+}
+
+fn server(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let timings = &report.summary.server_timings_ms;
+    if report.server.is_none() && timings.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nServer's own account")?;
+    if let Some(side) = &report.server {
+        let window = &side.window;
+        let count = |n: Option<u64>| n.map_or(UNKNOWN.to_owned(), show_count);
+        let finished = count(window.requests_finished);
+        let tokens = format!("{} in, {} out", count(window.prompt_tokens), count(window.generation_tokens));
+        row("Requests, tokens", &format!("{finished} finished; {tokens}"), out)?;
+        let means = [
+            ("TTFT", &window.ttft_s),
+            ("ITL", &window.itl_s),
+            ("E2E", &window.e2e_s),
+            ("queue", &window.queue_s),
+        ];
+        let shown = means.iter().filter_map(|(name, delta)| {
+            let mean_s = delta.as_ref()?.mean_s?;
+            Some(format!("{name} {}", significant(mean_s * 1e3)))
+        });
+        let shown = shown.collect::<Vec<_>>().join(", ");
+        if !shown.is_empty() {
+            row("Means in ms", &shown, out)?;
+        }
+        if let Some(gauges) = &side.gauges {
+            let most = |spread: Option<crate::observe::Spread>| {
+                spread.map_or(UNKNOWN.to_owned(), |s| significant(s.max))
+            };
+            let cache = gauges.kv_cache_usage.map_or(UNKNOWN.to_owned(), |s| show_share(s.max));
+            let (running, waiting) = (most(gauges.running), most(gauges.waiting));
+            row("At most", &format!("{running} running, {waiting} waiting, {cache} of the KV cache"), out)?;
+        }
+    }
+    for (name, distribution) in timings {
+        let p = distribution.percentiles;
+        let figures = format!("p50 {}  p99 {}", significant(p.p50), significant(p.p99));
+        row(&printable(name, 60), &figures, out)?;
+    }
+    Ok(())
+}
+
+fn client(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let health = &report.health;
+    let mut parts = Vec::new();
+    if let Some((user, system)) = health.cpu_user_s.zip(health.cpu_system_s) {
+        let share = health.cpu_share.map(|s| format!(", {} of its cores", show_share(s))).unwrap_or_default();
+        parts.push(format!("CPU {} s{share}", significant(user + system)));
+    }
+    parts.extend(health.peak_rss_bytes.map(|b| format!("peak memory {} MB", significant(b as f64 / 1e6))));
+    let connections = &report.summary.connections;
+    parts.push(format!("{} connections for {} requests", connections.opened, report.summary.requests.sent));
+    if connections.stale_retries > 0 {
+        parts.push(format!("{} requests sent again after a stale connection", connections.stale_retries));
+    }
+    writeln!(out)?;
+    row("Client", &parts.join("; "), out)
+}
+
+/// Writes several runs side by side, with the best point where threads were swept.
+///
+/// # Errors
+/// Those of the writer.
+pub fn print_sweep(kind: SuiteKind, reports: &[Report], out: &mut dyn Write) -> io::Result<()> {
+    let sweep = Sweep::new(kind, reports.iter().map(|report| (&report.plan.load, &report.summary)));
+    let by_threads = kind == SuiteKind::Threads;
+    let mut head = vec!["completions", "threads", "ok", "failed", "req/s", "out tok/s"];
+    head.extend(["E2E p50", "E2E p99", "TTFT p50", "TTFT p99", "ITL p50", "ITL p99"]);
+    if by_threads {
+        head.push("efficiency");
+    }
+    if kind == SuiteKind::Scenarios {
+        head.insert(0, "scenario");
+    }
+    writeln!(out, "\nSide by side (times in ms, of the successful requests)")?;
+    let mut table = table(head.into_iter().map(str::to_owned));
+    for (report, point) in reports.iter().zip(&sweep.points) {
+        let mut cells = cells(report);
+        if by_threads {
+            cells.push(point.scaling_efficiency.map_or(UNKNOWN.to_owned(), show_share));
+        }
+        if kind == SuiteKind::Scenarios {
+            cells.insert(0, printable(report.plan.scenario.as_deref().unwrap_or_default(), 30));
+        }
+        table.add_row(cells);
+    }
+    print_table(table, out)?;
+    let Some(best) = sweep.best else { return Ok(()) };
+    let (threads, rate) = (sweep.points[best].threads, sweep.points[best].requests_per_s.unwrap_or_default());
+    writeln!(
+        out,
+        "\nBest point: {threads} threads, {} completions/s: the fewest threads within 5% of the highest throughput",
+        significant(rate)
+    )?;
+    writeln!(out, "Efficiency is throughput per thread against that of the run with the fewest threads")
+}
+
+fn cells(report: &Report) -> Vec<String> {
+    let (load, summary) = (&report.plan.load, &report.summary);
+    let number = |n: Option<f64>| n.map_or(UNKNOWN.to_owned(), significant);
+    let latency = &summary.latency;
+    let of = |d: &Option<Distribution>, f: fn(&Distribution) -> f64| number(d.as_ref().map(f));
+    vec![
+        load.completions.map_or(UNKNOWN.to_owned(), |n| show_count(n.get())),
+        load.threads.to_string(),
+        show_count(summary.requests.succeeded),
+        show_count(summary.requests.failed),
+        number(summary.throughput.requests_per_s),
+        number(summary.throughput.output_tokens_per_s),
+        of(&latency.e2e, |d| d.median),
+        of(&latency.e2e, |d| d.percentiles.p99),
+        of(&latency.ttft, |d| d.median),
+        of(&latency.ttft, |d| d.percentiles.p99),
+        of(&latency.itl, |d| d.median),
+        of(&latency.itl, |d| d.percentiles.p99),
+    ]
+}

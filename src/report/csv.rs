@@ -1,0 +1,110 @@
+//! Runs as CSV (RFC 4180), one row each, for spreadsheets.
+
+use std::io::{self, Write};
+
+use super::Report;
+use crate::summary::{Distribution, STATISTICS, Summary};
+
+/// Writes a header and a row for each report. Unknown is an empty cell.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_csv<'a>(reports: impl IntoIterator<Item = &'a Report>, out: &mut dyn Write) -> io::Result<()> {
+    let mut csv = ::csv::WriterBuilder::new().terminator(::csv::Terminator::CRLF).from_writer(out);
+    let mut has_header = false;
+    for report in reports {
+        let cells = cells(report);
+        if !std::mem::replace(&mut has_header, true) {
+            csv.write_record(cells.iter().map(|(name, _)| name))?;
+        }
+        csv.write_record(cells.iter().map(|(_, value)| value))?;
+    }
+    csv.flush()
+}
+
+/// Names and values of one row, in the order of the columns.
+fn cells(report: &Report) -> Vec<(String, String)> {
+    let (plan, summary) = (&report.plan, &report.summary);
+    let mut row = Row(Vec::new());
+    row.text("scenario", plan.scenario.as_deref().unwrap_or_default());
+    row.number("completions", plan.load.completions);
+    row.number("threads", Some(plan.load.threads));
+    row.number("duration_limit_s", plan.load.duration.map(|d| d.as_secs_f64()));
+    row.text("started", &report.started);
+    row.text("model", &plan.request.model);
+    row.text("url", &plan.server.endpoint.shown());
+    row.text("simulated", if plan.simulated.is_some() { "yes" } else { "no" });
+    row.number("max_tokens", plan.request.max_tokens);
+    row.text("stream", if plan.request.streams() { "yes" } else { "no" });
+    row.summary(summary);
+    row.text("errors", &errors(summary));
+    row.number("client_cpu_share", report.health.cpu_share);
+    row.text("prompt", &plan.prompt);
+    row.text("plan_hash", &plan.hash);
+    row.number("seed", Some(plan.seed));
+    row.0
+}
+
+/// Kinds and counts, such as `http_503:4 idle_timeout:1`.
+fn errors(summary: &Summary) -> String {
+    summary.errors.iter().map(|line| format!("{}:{}", line.kind, line.count)).collect::<Vec<_>>().join(" ")
+}
+
+struct Row(Vec<(String, String)>);
+
+impl Row {
+    fn text(&mut self, name: &str, value: &str) {
+        self.0.push((name.to_owned(), defused(value)));
+    }
+
+    fn number(&mut self, name: &str, value: Option<impl ToString>) {
+        self.0.push((name.to_owned(), value.map(|v| v.to_string()).unwrap_or_default()));
+    }
+
+    fn summary(&mut self, summary: &Summary) {
+        let requests = &summary.requests;
+        self.number("requests_sent", Some(requests.sent));
+        self.number("requests_succeeded", Some(requests.succeeded));
+        self.number("requests_failed", Some(requests.failed));
+        self.number("success_rate", requests.success_rate);
+        self.number("duration_s", summary.duration_s);
+        self.number("requests_per_s", summary.throughput.requests_per_s);
+        self.number("output_tokens_per_s", summary.throughput.output_tokens_per_s);
+        self.number("total_tokens_per_s", summary.throughput.total_tokens_per_s);
+        self.number("input_tokens", summary.tokens.input);
+        self.number("output_tokens", summary.tokens.output);
+        self.number("mean_in_flight", summary.mean_in_flight);
+        let latency = &summary.latency;
+        self.distribution("latency_ms", latency.e2e.as_ref());
+        self.distribution("ttft_ms", latency.ttft.as_ref());
+        self.distribution("tpot_ms", latency.tpot.as_ref());
+        self.distribution("itl_ms", latency.itl.as_ref());
+    }
+
+    fn distribution(&mut self, name: &str, distribution: Option<&Distribution>) {
+        for (statistic, value) in STATISTICS {
+            self.number(&format!("{name}_{statistic}"), distribution.map(value));
+        }
+    }
+}
+
+/// Text that a spreadsheet would take for a formula gets an apostrophe before it (OWASP, CSV injection).
+fn defused(text: &str) -> String {
+    match text.chars().next() {
+        Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n') => format!("'{text}"),
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::defused;
+
+    #[test]
+    fn formulas_are_defused() {
+        for text in ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1"] {
+            assert_eq!(defused(text), format!("'{text}"));
+        }
+        assert_eq!(defused("Small Load"), "Small Load");
+    }
+}

@@ -1,0 +1,108 @@
+//! From a [`Report`] to bytes: console, JSON, CSV; and the sinks that show or keep records while a run goes on.
+//!
+//! A format is a plain function over reports and a writer. Nothing here knows how the numbers came about.
+
+mod console;
+mod csv;
+mod detail;
+mod file;
+mod json;
+mod progress;
+
+use serde::Serialize;
+
+pub use console::{print_report, print_sweep};
+pub use csv::write_csv;
+pub use detail::DetailLog;
+pub use file::OutputFile;
+pub use json::write_json;
+pub use progress::Progress;
+
+use crate::clock::Date;
+use crate::observe::ServerSide;
+use crate::plan::Plan;
+use crate::summary::{Environment, Health, Summary};
+
+/// Number of the JSON's form. Fields are added under the same number; a changed meaning raises it.
+pub const SCHEMA: u32 = 1;
+
+/// One run: what was planned, where it was made, and what came of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Number of this form, [`SCHEMA`].
+    pub schema: u32,
+    /// The tool that made it.
+    pub tool: Tool,
+    /// When the run began, UTC, RFC 3339.
+    pub started: String,
+    /// When it ended, UTC, RFC 3339.
+    pub ended: String,
+    /// What was to be done.
+    pub plan: Plan,
+    /// Where it was done.
+    pub environment: Environment,
+    /// What it cost the client.
+    pub health: Health,
+    /// What came of it.
+    pub summary: Summary,
+    /// The server's own account; `None` when it gives none or it was not asked.
+    pub server: Option<ServerSide>,
+    /// What a reader of this report should know beside the figures.
+    pub warnings: Vec<String>,
+}
+
+/// The tool and its version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Tool {
+    /// Its name.
+    pub name: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// The commit it was built from; `unknown` outside a checkout.
+    pub commit: &'static str,
+}
+
+impl Tool {
+    /// This build.
+    pub const THIS: Self = Self {
+        name: env!("CARGO_PKG_NAME"),
+        version: env!("CARGO_PKG_VERSION"),
+        commit: env!("VLLM_LOADGEN_COMMIT"),
+    };
+}
+
+/// A file name for results that is made of the plan and the date:
+/// `small-load_c100_t20_20261124T055113Z.json`.
+pub fn file_name(plan: &Plan, date: Date, extension: &str) -> String {
+    let scenario = plan.scenario.as_deref().map(slug).filter(|s| !s.is_empty());
+    let name = scenario.unwrap_or_else(|| "benchmark".to_owned());
+    let completions = plan.load.completions.map(|n| format!("_c{n}")).unwrap_or_default();
+    let duration = plan.load.duration.map(|d| format!("_d{}s", d.as_secs_f64())).unwrap_or_default();
+    format!("{name}{completions}{duration}_t{}_{}.{extension}", plan.load.threads, date.compact())
+}
+
+/// A name as part of a file name: lower case letters, digits and hyphens, at most 60.
+fn slug(name: &str) -> String {
+    let mut out = String::new();
+    for c in name.chars().flat_map(char::to_lowercase) {
+        if c.is_alphanumeric() {
+            out.push(c);
+        } else if !out.ends_with('-') && !out.is_empty() {
+            out.push('-');
+        }
+    }
+    out.chars().take(60).collect::<String>().trim_end_matches('-').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::slug;
+
+    #[test]
+    fn names_become_safe_parts_of_file_names() {
+        assert_eq!(slug("Small Load"), "small-load");
+        assert_eq!(slug("../../etc/passwd"), "etc-passwd");
+        assert_eq!(slug("ÄÖ 9!"), "äö-9");
+        assert_eq!(slug("!!!"), "");
+    }
+}

@@ -1,0 +1,106 @@
+//! Reads the server's `/metrics` before, while and after a run is made. A reading that fails is a warning at most.
+
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::backend::Client;
+use crate::clock::{Stop, stop_pair};
+use crate::observe::{GaugeTrack, Reading, ServerSide, ServerWindow, metrics_url};
+
+/// Watches one server.
+pub struct Watch<'a> {
+    client: &'a Client,
+    url: String,
+    before: Option<Reading>,
+    gauges: Mutex<GaugeTrack>,
+}
+
+/// Longest time for one reading.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time between two readings while the run goes on.
+const POLL_EVERY: Duration = Duration::from_secs(1);
+/// A server may count a request a little after its reply has ended.
+const SETTLE: Duration = Duration::from_millis(250);
+const SETTLE_TRIES: usize = 4;
+
+impl<'a> Watch<'a> {
+    /// Takes the first reading. `endpoint` is the URL that requests go to.
+    pub fn begin(client: &'a Client, endpoint: &str) -> Self {
+        let url = metrics_url(endpoint);
+        let before = read(client, &url).inspect_err(|why| log::info!("no server metrics: {url}: {why}")).ok();
+        Self { client, url, before, gauges: Mutex::default() }
+    }
+
+    /// Does `work` while gauges are read once a second.
+    pub fn during<R>(&self, work: impl FnOnce() -> R) -> R {
+        if self.before.is_none() {
+            return work();
+        }
+        thread::scope(|scope| {
+            let (stopper, stop) = stop_pair();
+            let poll = move || self.poll(&stop);
+            if let Err(error) = thread::Builder::new().name("watch".to_owned()).spawn_scoped(scope, poll) {
+                log::warn!("the server's metrics are not read while the run goes on: {error}");
+            }
+            let result = work();
+            stopper.stop();
+            result
+        })
+    }
+
+    fn poll(&self, stop: &Stop) {
+        while stop.sleep(POLL_EVERY) {
+            match read(self.client, &self.url) {
+                Ok(reading) => self.gauges.lock().push(&reading),
+                Err(why) => log::debug!("{}: {why}", self.url),
+            }
+        }
+    }
+
+    /// Takes the last reading, once the server has counted `finished` requests or does not come to it. `None` where
+    /// the server has no metrics that we know; the warnings say what is doubtful.
+    pub fn end(self, finished: u64, stop: &Stop) -> (Option<ServerSide>, Vec<String>) {
+        let Some(before) = &self.before else { return (None, vec![]) };
+        let mut window = self.window(before);
+        for _ in 0..SETTLE_TRIES {
+            let counted = window.as_ref().ok().and_then(|window| window.requests_finished);
+            if counted.is_none_or(|counted| counted >= finished) || !stop.sleep(SETTLE) {
+                break;
+            }
+            window = self.window(before);
+        }
+        match window {
+            Err(why) => (None, vec![format!("server metrics: {why}")]),
+            Ok(window) => {
+                let mut warnings: Vec<String> =
+                    window.warnings.iter().map(|warning| format!("server metrics: {warning}")).collect();
+                warnings.extend(disagreement(&window, finished));
+                let gauges = self.gauges.into_inner().summary();
+                (Some(ServerSide { window, gauges }), warnings)
+            }
+        }
+    }
+
+    fn window(&self, before: &Reading) -> Result<ServerWindow, String> {
+        ServerWindow::between(before, &read(self.client, &self.url)?)
+    }
+}
+
+/// The server's count of finished requests against ours.
+fn disagreement(window: &ServerWindow, ours: u64) -> Option<String> {
+    let theirs = window.requests_finished?;
+    (theirs != ours).then(|| {
+        let reason = if theirs > ours { "it had other traffic, which is in its figures" } else { "it lost count of some" };
+        format!("server metrics: the server finished {theirs} requests where this run saw {ours} succeed: {reason}")
+    })
+}
+
+fn read(client: &Client, url: &str) -> Result<Reading, String> {
+    let (status, body) = client.get(url, READ_TIMEOUT).map_err(|failure| failure.to_string())?;
+    if status != 200 {
+        return Err(format!("status {status}"));
+    }
+    Reading::parse(&String::from_utf8_lossy(&body))
+}

@@ -1,0 +1,407 @@
+//! The built command, as a user types it, against the simulator.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use vllm_loadgen::sim::{Behavior, Simulator};
+
+/// A simulator in the test's own process, as fast as it can be.
+pub fn simulator() -> Simulator {
+    start(Behavior::flat_out())
+}
+
+pub fn start(behavior: Behavior) -> Simulator {
+    Simulator::start(behavior, ([127, 0, 0, 1], 0).into()).expect("a free port")
+}
+
+/// The command in a folder of its own, without the machine's keys.
+pub fn command(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vllm-loadgen"));
+    command.current_dir(folder);
+    for name in ["VLLM_LOADGEN_API_KEY", "OPENAI_API_KEY", "VLLM_API_KEY", "RUST_LOG"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+pub fn run(folder: &Path, words: &[&str]) -> Output {
+    command(folder).args(words).output().expect("the command starts")
+}
+
+pub fn code(output: &Output) -> i32 {
+    output.status.code().expect("it was not killed")
+}
+
+pub fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+pub fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+pub fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).expect("it was written")).expect("JSON")
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+#[track_caller]
+fn succeeds(output: &Output) {
+    assert_eq!(code(output), 0, "{}\n{}", out(output), err(output));
+}
+
+#[test]
+fn the_main_job_runs_on_the_simulator_and_says_so() {
+    let folder = folder();
+    let output = run(
+        folder.path(),
+        &[
+            "--simulate",
+            "--behavior",
+            "ttft=0s,itl=0s",
+            "--threads",
+            "20",
+            "--completions",
+            "500",
+            "-o",
+            "run.json",
+        ],
+    );
+    succeeds(&output);
+    assert!(out(&output).contains("SIMULATED"), "{}", out(&output));
+    assert!(out(&output).contains("500 sent: 500 ok, 0 failed"), "{}", out(&output));
+    let report = json(&folder.path().join("run.json"));
+    assert_eq!(report["schema"], 1);
+    assert_eq!(report["summary"]["requests"]["succeeded"], 500);
+    assert_eq!(report["requests"].as_array().expect("details").len(), 500);
+    assert_eq!(report["plan"]["load"]["threads"], 20);
+    assert_eq!(report["server"]["window"]["requests_finished"], 500);
+    assert!(report["plan"]["simulated"].is_string());
+    assert_eq!(report["warnings"], serde_json::json!([]));
+}
+
+#[test]
+fn every_token_is_counted_and_every_moment_in_order() {
+    let (folder, server) = (folder(), simulator());
+    let url = server.url();
+    let words =
+        ["--url", &url, "--max-tokens", "32", "--ignore-eos", "-n", "64", "-t", "8", "-o", "run.json"];
+    succeeds(&run(folder.path(), &words));
+    let report = json(&folder.path().join("run.json"));
+    assert_eq!(report["summary"]["tokens"]["output"], 64 * 32);
+    assert_eq!(report["server"]["window"]["generation_tokens"], 64 * 32);
+    assert_eq!(report["summary"]["finish_reasons"]["length"], 64);
+    for request in report["requests"].as_array().expect("details") {
+        let at = |name: &str| request[name].as_f64().unwrap_or_else(|| panic!("{name}: {request}"));
+        let moments = ["start_ms", "sent_ms", "first_byte_ms", "first_event_ms", "end_ms"].map(at);
+        assert!(moments.is_sorted(), "{request}");
+        assert_eq!(request["token_events_us"].as_array().expect("streamed").len(), 32);
+    }
+}
+
+#[test]
+fn whole_replies_have_latency_and_no_token_times() {
+    let (folder, server) = (folder(), simulator());
+    let url = server.url();
+    let words = ["--url", &url, "--no-stream", "--completions", "10", "--max-tokens", "4", "-o", "run.json"];
+    succeeds(&run(folder.path(), &words));
+    let summary = &json(&folder.path().join("run.json"))["summary"];
+    assert_eq!(summary["latency"]["e2e_ms"]["count"], 10);
+    assert_eq!(summary["latency"]["ttft_ms"], Value::Null);
+    assert_eq!(summary["latency"]["itl_ms"], Value::Null);
+}
+
+#[test]
+fn concurrent_is_threads_and_equals_signs_are_read() {
+    let (folder, server) = (folder(), simulator());
+    let url = format!("--url={}", server.url());
+    let words = [&url, "--prompt", "Hello", "--completions=9", "--concurrent", "3", "-o", "run.json"];
+    succeeds(&run(folder.path(), &words));
+    let plan = &json(&folder.path().join("run.json"))["plan"];
+    assert_eq!((&plan["load"]["threads"], &plan["prompt"]), (&3.into(), &"Hello".into()));
+}
+
+#[test]
+fn numbers_of_completions_stand_side_by_side() {
+    let (folder, server) = (folder(), simulator());
+    let url = server.url();
+    let words = ["--url", &url, "--compare", "3", "5", "8", "--max-tokens", "2", "--csv", "all.csv"];
+    let output = run(folder.path(), &words);
+    succeeds(&output);
+    assert!(out(&output).contains("Side by side"));
+    let rows = rows(&folder.path().join("all.csv"));
+    let sent: Vec<_> = rows.iter().map(|row| row["requests_succeeded"].as_str()).collect();
+    assert_eq!(sent, ["3", "5", "8"]);
+}
+
+#[test]
+fn a_thread_sweep_names_the_best_point() {
+    let (folder, server) = (folder(), simulator());
+    let url = server.url();
+    let words = ["--url", &url, "--concurrent-tests", "1,2,4", "--completions", "8", "--max-tokens", "2"];
+    let output = run(folder.path(), &words);
+    succeeds(&output);
+    assert!(out(&output).contains("efficiency"), "{}", out(&output));
+    assert!(out(&output).contains("Best point: "), "{}", out(&output));
+}
+
+/// Rows of a CSV by column.
+fn rows(path: &Path) -> Vec<std::collections::HashMap<String, String>> {
+    let mut reader = csv::Reader::from_path(path).expect("it was written");
+    reader.deserialize().collect::<Result<_, _>>().expect("RFC 4180")
+}
+
+const CONFIG: &str = r#"{
+  "server": {"url": "URL", "model": "simulated-model"},
+  "benchmark": {"max_concurrent_requests": 4, "default_prompt": "p", "default_completions": 7, "max_tokens": 2},
+  "test_scenarios": [
+    {"name": "Small Load", "completions": [2, 3], "prompt": "=1+1"},
+    {"name": "Other", "completions": [4], "prompt": "q"}
+  ]
+}"#;
+
+fn with_config(server: &Simulator) -> tempfile::TempDir {
+    let folder = folder();
+    fs::write(folder.path().join("c.json"), CONFIG.replace("URL", &server.url())).expect("writable");
+    folder
+}
+
+#[test]
+fn scenarios_make_a_csv_unless_told_not_to() {
+    let server = simulator();
+    let folder = with_config(&server);
+    succeeds(&run(folder.path(), &["--config", "c.json", "--scenarios", "--csv", "all.csv", "--save"]));
+    let rows = rows(&folder.path().join("all.csv"));
+    let cells: Vec<_> = rows.iter().map(|row| (&row["scenario"][..], &row["completions"][..])).collect();
+    assert_eq!(cells, [("Small Load", "2"), ("Small Load", "3"), ("Other", "4")]);
+    assert_eq!((&rows[0]["threads"][..], &rows[0]["prompt"][..]), ("4", "'=1+1"));
+    let mut names: Vec<_> = fs::read_dir(folder.path().join("results"))
+        .expect("made")
+        .map(|entry| entry.expect("readable").file_name().into_string().expect("UTF-8"))
+        .collect();
+    names.sort();
+    assert!(names[1].starts_with("small-load_c2_t4_20"), "{names:?}");
+    assert_eq!(names.len(), 3);
+
+    let other = with_config(&server);
+    succeeds(&run(other.path(), &["--config", "c.json", "--scenarios", "--no-csv"]));
+    assert!(!other.path().join("results").exists());
+    succeeds(&run(other.path(), &["--config", "c.json", "--scenarios"]));
+    assert_eq!(fs::read_dir(other.path().join("results")).expect("made").count(), 1);
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let server = simulator();
+    let folder = with_config(&server);
+    succeeds(&run(folder.path(), &["--config", "c.json", "--threads", "2", "-o", "run.json"]));
+    let load = &json(&folder.path().join("run.json"))["plan"]["load"];
+    assert_eq!((&load["threads"], &load["completions"]), (&2.into(), &7.into()));
+}
+
+#[test]
+fn the_folders_own_config_file_is_taken_and_named() {
+    let (folder, server) = (folder(), simulator());
+    fs::write(folder.path().join("benchmark_config.json"), CONFIG.replace("URL", &server.url()))
+        .expect("writable");
+    let output = run(folder.path(), &["-o", "run.json"]);
+    succeeds(&output);
+    assert!(err(&output).contains("benchmark_config.json"), "{}", err(&output));
+    assert_eq!(json(&folder.path().join("run.json"))["summary"]["requests"]["sent"], 7);
+}
+
+#[test]
+fn nothing_is_overwritten_silently() {
+    let (folder, server) = (folder(), simulator());
+    let url = server.url();
+    fs::write(folder.path().join("run.json"), "mine").expect("writable");
+    let words = ["--url", &url, "--completions", "2", "--output", "run.json"];
+    let output = run(folder.path(), &words);
+    assert_eq!(code(&output), 1);
+    assert!(err(&output).contains("--overwrite"), "{}", err(&output));
+    assert_eq!(fs::read_to_string(folder.path().join("run.json")).expect("kept"), "mine");
+    let request_count = server.running() + server.waiting();
+    assert_eq!(request_count, 0);
+    succeeds(&run(folder.path(), &[&words[..], &["--overwrite"]].concat()));
+}
+
+#[test]
+fn a_warm_up_is_left_out_of_the_figures() {
+    let (folder, server) = (folder(), simulator());
+    let url = server.url();
+    succeeds(&run(
+        folder.path(),
+        &["--url", &url, "--warmup", "5", "-n", "10", "--max-tokens", "2", "-o", "run.json"],
+    ));
+    let report = json(&folder.path().join("run.json"));
+    assert_eq!(report["summary"]["requests"]["sent"], 10);
+    assert_eq!(report["summary"]["requests"]["warmup"], 5);
+    assert_eq!(report["server"]["window"]["requests_finished"], 15);
+}
+
+#[test]
+fn a_duration_ends_a_run_without_completions() {
+    let (folder, server) = (folder(), simulator());
+    let url = server.url();
+    let words = [
+        "--url",
+        &url,
+        "--duration",
+        "300ms",
+        "-t",
+        "2",
+        "--max-tokens",
+        "2",
+        "--no-detail",
+        "-o",
+        "run.json",
+    ];
+    succeeds(&run(folder.path(), &words));
+    let report = json(&folder.path().join("run.json"));
+    assert!(report["summary"]["requests"]["sent"].as_u64().expect("a count") > 0);
+    assert_eq!(report.get("requests"), None);
+    assert_eq!(report["plan"]["load"]["completions"], Value::Null);
+}
+
+#[test]
+fn a_run_without_success_is_a_failure_of_the_command() {
+    let (folder, server) = (folder(), simulator());
+    let url = server.url();
+    let output = run(folder.path(), &["--url", &url, "--model", "no-such", "-n", "4", "-o", "run.json"]);
+    assert_eq!(code(&output), 1);
+    let errors = &json(&folder.path().join("run.json"))["summary"]["errors"];
+    assert_eq!((&errors[0]["kind"], &errors[0]["count"]), (&"http_404".into(), &4.into()));
+    assert!(errors[0]["example"].as_str().expect("text").contains("no-such"));
+    assert_eq!(out(&output).matches("does not exist").count(), 1, "{}", out(&output));
+}
+
+#[test]
+fn a_run_that_fails_in_part_is_reported_in_full() {
+    let folder = folder();
+    let server = start(Behavior { fail: 0.5, seed: 3, ..Behavior::flat_out() });
+    let url = server.url();
+    succeeds(&run(folder.path(), &["--url", &url, "-n", "100", "--max-tokens", "2", "-o", "run.json"]));
+    let summary = &json(&folder.path().join("run.json"))["summary"];
+    let count = |name: &str| summary["requests"][name].as_u64().expect("a count");
+    assert_eq!(count("sent"), 100);
+    assert_eq!(count("succeeded") + count("failed"), 100);
+    assert_eq!(summary["errors"][0]["kind"], "http_500");
+    assert_eq!(summary["errors"][0]["count"], count("failed"));
+    assert_eq!(summary["latency"]["e2e_ms"]["count"], count("succeeded"));
+}
+
+#[test]
+fn a_server_that_is_not_there_is_named() {
+    let folder = folder();
+    let port =
+        std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port").local_addr().expect("bound").port();
+    let url = format!("http://127.0.0.1:{port}");
+    let output = run(folder.path(), &["--url", &url]);
+    assert_eq!(code(&output), 1);
+    assert!(err(&output).contains(&format!("cannot reach {url}: connection refused")), "{}", err(&output));
+    let named = run(folder.path(), &["--url", &url, "--model", "m", "-n", "3", "-o", "run.json"]);
+    assert_eq!(code(&named), 1);
+    assert_eq!(json(&folder.path().join("run.json"))["summary"]["errors"][0]["kind"], "connect_refused");
+}
+
+#[test]
+fn a_key_is_sent_named_by_source_and_never_shown() {
+    let folder = folder();
+    let key = "sk-canary-1234567890";
+    let server = start(Behavior { api_key: Some(key.to_owned()), ..Behavior::flat_out() });
+    let url = server.url();
+    let words = ["--url", &url, "-n", "5", "--max-tokens", "2", "-vvv", "-o", "run.json", "--csv", "run.csv"];
+    let output = command(folder.path()).args(words).env("OPENAI_API_KEY", key).output().expect("it starts");
+    succeeds(&output);
+    assert!(out(&output).contains("OPENAI_API_KEY"));
+    let files =
+        ["run.json", "run.csv"].map(|name| fs::read_to_string(folder.path().join(name)).expect("written"));
+    for text in [out(&output), err(&output)].iter().chain(&files) {
+        assert!(!text.contains("canary"), "{text}");
+    }
+    fs::write(folder.path().join("key"), "wrong\n").expect("writable");
+    let refused = run(
+        folder.path(),
+        &["--url", &url, "--model", "simulated-model", "--api-key-file", "key", "-n", "3"],
+    );
+    assert_eq!(code(&refused), 1);
+    assert!(out(&refused).contains("3 × http_401"), "{}", out(&refused));
+}
+
+#[test]
+fn the_key_is_nowhere_even_when_everything_is_logged() {
+    let folder = folder();
+    let server = start(Behavior { api_key: Some("sk-canary".to_owned()), ..Behavior::flat_out() });
+    let output = command(folder.path())
+        .args(["--url", &server.url(), "-n", "2", "--max-tokens", "2"])
+        .args(["--header", "X-Api-Token: sk-canary-too", "-o", "run.json"])
+        .env("VLLM_LOADGEN_API_KEY", "sk-canary")
+        .env("RUST_LOG", "trace")
+        .output()
+        .expect("it starts");
+    succeeds(&output);
+    assert!(err(&output).contains("DEBUG"), "everything is logged");
+    let report = fs::read_to_string(folder.path().join("run.json")).expect("written");
+    for text in [out(&output), err(&output), report] {
+        assert!(
+            !text.contains("canary"),
+            "{}",
+            text.lines().find(|l| l.contains("canary")).unwrap_or_default()
+        );
+    }
+}
+
+#[test]
+fn help_version_and_mistyped_flags_are_answered() {
+    let folder = folder();
+    let help = run(folder.path(), &["--help"]);
+    succeeds(&help);
+    for part in ["--threads", "default: 20", "--simulate", "--concurrent-tests 5 10 20 50"] {
+        assert!(out(&help).contains(part), "{part}");
+    }
+    let version = run(folder.path(), &["--version"]);
+    succeeds(&version);
+    assert!(out(&version).starts_with(concat!("vllm-loadgen ", env!("CARGO_PKG_VERSION"), " (commit ")));
+    let mistyped = run(folder.path(), &["--thread", "3"]);
+    assert_eq!(code(&mistyped), 2);
+    assert!(err(&mistyped).contains("--threads"), "{}", err(&mistyped));
+}
+
+#[test]
+fn sync_is_accepted_and_explained() {
+    let (folder, server) = (folder(), simulator());
+    let output = run(folder.path(), &["--url", &server.url(), "-n", "2", "--max-tokens", "2", "--sync"]);
+    succeeds(&output);
+    assert!(err(&output).contains("always synchronous"), "{}", err(&output));
+}
+
+#[test]
+fn every_mistake_is_told_before_anything_is_sent() {
+    let folder = folder();
+    let words = [
+        "--threads",
+        "none",
+        "--timeout",
+        "soon",
+        "--temperature",
+        "warm",
+        "--header",
+        "oops",
+        "--extra-body",
+        "[1]",
+    ];
+    let output = run(folder.path(), &words);
+    assert_eq!(code(&output), 2);
+    let said = err(&output);
+    for part in
+        ["--threads 'none'", "--timeout 'soon'", "--temperature 'warm'", "--header", "--extra-body '[1]'"]
+    {
+        assert!(said.contains(part), "{part} not in {said}");
+    }
+    assert_eq!(out(&output), "");
+}
