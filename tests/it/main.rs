@@ -2,3 +2,5 @@
 
 mod captures;
 mod command;
+mod engine;
+mod failures;

@@ -1,0 +1,229 @@
+//! The engine over scripted replies and hand-moved time.
+
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use vllm_loadgen::backend::{Backend, Chunk, Exchange, Request, Scripted, Step, Trace};
+use vllm_loadgen::clock::{ManualClock, Stop, stop_pair};
+use vllm_loadgen::engine::{self, Setup};
+use vllm_loadgen::failure::{Failure, FailureKind};
+use vllm_loadgen::plan::Load;
+use vllm_loadgen::record::{ItlSource, Phase};
+use vllm_loadgen::summary::Tally;
+use vllm_loadgen::wire::Dialect;
+use vllm_loadgen::{Record, Sink};
+
+#[derive(Default)]
+struct Records(Vec<Record>);
+
+impl Sink for Records {
+    fn record(&mut self, record: &Record) {
+        self.0.push(record.clone());
+    }
+}
+
+fn load(threads: usize, completions: u64) -> Load {
+    Load {
+        threads: NonZeroUsize::new(threads).expect("above 0"),
+        completions: NonZeroU64::new(completions),
+        duration: None,
+        warmup: 0,
+    }
+}
+
+fn request(id: u64) -> Request {
+    Request { id: format!("r-{id}"), body: b"{}".to_vec().into() }
+}
+
+fn run_with<'a>(
+    load: Load,
+    clock: &'a ManualClock,
+    stop: &'a Stop,
+    backend: &'a (dyn Fn() -> Box<dyn Backend + 'a> + Sync),
+) -> Vec<Record> {
+    let mut records = Records::default();
+    let setup = Setup { request: &request, backend, dialect: Dialect::Chat, clock, stop };
+    engine::run(&load, &setup, &mut [&mut records]).expect("threads can be started");
+    records.0
+}
+
+fn run(load: Load, steps: &[Step]) -> Vec<Record> {
+    let clock = ManualClock::default();
+    let (_stopper, stop) = stop_pair();
+    run_with(load, &clock, &stop, &|| Box::new(Scripted { clock: &clock, steps: steps.to_vec() }))
+}
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+const ROLE: &str =
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
+const TOKEN: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
+const REASON: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"reasoning\":\"a\"}}]}\n\n";
+const LAST: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n\
+    data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":3}}\n\ndata: [DONE]\n\n";
+
+fn stream(body: &[Step]) -> Vec<Step> {
+    let mut steps = vec![Step::Wait(ms(10)), Step::Head(200, "text/event-stream")];
+    steps.extend_from_slice(body);
+    steps
+}
+
+#[test]
+fn first_event_first_token_and_end_are_kept_apart() {
+    let steps = stream(&[
+        Step::Wait(ms(10)),
+        Step::Body(ROLE),
+        Step::Wait(ms(30)),
+        Step::Body(REASON),
+        Step::Wait(ms(20)),
+        Step::Body(TOKEN),
+        Step::Wait(ms(20)),
+        Step::Body(TOKEN),
+        Step::Wait(ms(5)),
+        Step::Body(LAST),
+    ]);
+    let records = run(load(1, 1), &steps);
+    let record = &records[0];
+    assert!(record.is_success(), "{record:?}");
+    assert_eq!((record.ttfb(), record.ttfe(), record.ttft()), (Some(ms(10)), Some(ms(20)), Some(ms(50))));
+    assert_eq!((record.e2e(), record.tpot()), (Some(ms(90)), Some(ms(20))));
+    assert_eq!(record.moments.end.since(record.moments.started), ms(95));
+    assert_eq!((record.events, record.reads, record.usage.output_tokens), (6, 5, Some(3)));
+}
+
+#[test]
+fn events_of_one_read_share_its_moment() {
+    let two = concat!(
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n",
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"b\"}}]}\n\n"
+    );
+    let records =
+        run(load(1, 1), &stream(&[Step::Body(two), Step::Wait(ms(40)), Step::Body(TOKEN), Step::Body(LAST)]));
+    let gaps: Vec<_> = records[0].gaps().collect();
+    assert_eq!(gaps, [ms(0), ms(40)]);
+}
+
+#[test]
+fn tokens_counted_by_the_server_share_the_gap_of_their_event() {
+    let counted = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"b c d e\"}}],\"usage\":{\"completion_tokens\":5}}\n\n";
+    let first = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}],\"usage\":{\"completion_tokens\":1}}\n\n";
+    let records = run(
+        load(1, 1),
+        &stream(&[
+            Step::Body(first),
+            Step::Wait(ms(40)),
+            Step::Body(counted),
+            Step::Body("data: [DONE]\n\n"),
+        ]),
+    );
+    let (source, itl) = records[0].itl();
+    assert_eq!((source, itl.collect::<Vec<_>>()), (ItlSource::Counted, vec![(ms(10), 4)]));
+}
+
+#[test]
+fn an_error_in_the_stream_is_the_failure_however_it_ended() {
+    let error = "data: {\"error\": {\"message\": \"engine died\", \"code\": 500}}\n\n";
+    let broken = Step::Fail(Failure::new(FailureKind::TruncatedBody, "eof"));
+    for end in [Step::Body("data: [DONE]\n\n"), broken] {
+        let records = run(load(1, 1), &stream(&[Step::Body(TOKEN), Step::Body(error), end]));
+        let failure = records[0].failure().expect("it failed");
+        assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::ErrorEvent, "engine died"));
+        assert_eq!(records[0].e2e(), None);
+    }
+}
+
+#[test]
+fn an_error_status_is_told_in_the_servers_words() {
+    let steps = [Step::Head(503, "application/json"), Step::Body("{\"error\":{\"message\":\"queue full\"}}")];
+    let records = run(load(2, 4), &steps);
+    assert_eq!(records.len(), 4);
+    for record in &records {
+        let failure = record.failure().expect("it failed");
+        assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Http(503), "queue full"));
+        assert_eq!(record.status, Some(503));
+    }
+}
+
+#[test]
+fn a_failure_before_any_reply_is_kept_with_what_is_known() {
+    let records = run(load(1, 1), &[Step::Fail(Failure::new(FailureKind::ConnectRefused, "no"))]);
+    assert_eq!(records[0].failure().map(|f| f.kind), Some(FailureKind::ConnectRefused));
+    assert_eq!((records[0].status, records[0].ttft()), (None, None));
+}
+
+#[test]
+fn a_warm_up_comes_first_and_counts_for_nothing() {
+    let steps = stream(&[Step::Body(TOKEN), Step::Body(LAST)]);
+    let records = run(Load { warmup: 3, ..load(2, 5) }, &steps);
+    let mut warm: Vec<_> = records.iter().filter(|r| r.phase == Phase::Warmup).map(|r| r.id).collect();
+    warm.sort_unstable();
+    assert_eq!((warm, records.len()), (vec![0, 1, 2], 8));
+    let mut tally = Tally::default();
+    records.iter().for_each(|record| tally.record(record));
+    let summary = tally.into_summary();
+    assert_eq!((summary.requests.sent, summary.requests.warmup), (5, 3));
+    assert_eq!(summary.tokens.output, Some(15));
+}
+
+#[test]
+fn a_duration_ends_sending_and_lets_running_requests_end() {
+    // each request takes 100 ms of the one thread's time: the fifth starts at 400 ms, the sixth would at 500
+    let steps = stream(&[Step::Wait(ms(90)), Step::Body(TOKEN), Step::Body(LAST)]);
+    let records = run(Load { completions: None, duration: Some(ms(450)), ..load(1, 1) }, &steps);
+    assert_eq!(records.len(), 5);
+    assert!(records.iter().all(Record::is_success));
+}
+
+#[test]
+fn a_duration_counts_from_the_first_measured_request() {
+    let steps = stream(&[Step::Wait(ms(90)), Step::Body(TOKEN), Step::Body(LAST)]);
+    let load = Load { completions: None, duration: Some(ms(250)), warmup: 10, ..load(1, 1) };
+    let measured = run(load, &steps).iter().filter(|r| r.phase == Phase::Measured).count();
+    assert_eq!(measured, 3);
+}
+
+#[test]
+fn a_stop_ends_a_run_that_has_no_end() {
+    let clock = ManualClock::default();
+    let (stopper, stop) = stop_pair();
+    let stopper = std::sync::Mutex::new(Some(stopper));
+    let sent = AtomicU64::new(0);
+    let halt = || drop(stopper.lock().expect("not poisoned").take());
+    let load = Load { completions: None, duration: Some(Duration::MAX), ..load(4, 1) };
+    let records =
+        run_with(load, &clock, &stop, &|| Box::new(Counting { sent: &sent, limit: 10, halt: &halt }));
+    // each of the others may have been past the check already
+    assert!((10..20).contains(&records.len()), "{}", records.len());
+}
+
+/// Answers at once, and calls `halt` at request number `limit`.
+struct Counting<'a> {
+    sent: &'a AtomicU64,
+    limit: u64,
+    halt: &'a (dyn Fn() + Sync),
+}
+
+impl Backend for Counting<'_> {
+    fn stream(&mut self, _: &Request, _: &mut dyn FnMut(Chunk<'_>)) -> Exchange {
+        if self.sent.fetch_add(1, Ordering::Relaxed) + 1 == self.limit {
+            (self.halt)();
+        }
+        Exchange { trace: Trace::default(), result: Ok(()) }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_job_is_done_once_whatever_the_shape(threads in 1_usize..40, completions in 1_u64..200, warmup in 0_u64..50) {
+        let records = run(Load { warmup, ..load(threads, completions) }, &stream(&[Step::Body(TOKEN), Step::Body(LAST)]));
+        let mut ids: Vec<_> = records.iter().map(|record| record.id).collect();
+        ids.sort_unstable();
+        prop_assert_eq!(ids, (0..warmup + completions).collect::<Vec<_>>());
+    }
+}

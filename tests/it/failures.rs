@@ -1,0 +1,266 @@
+//! Servers that misbehave on purpose, each through the real transport: one kind of failure each, and no hang.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use vllm_loadgen::backend::{Backend, Chunk, Client, Endpoint, Exchange, Request, Settings};
+use vllm_loadgen::failure::FailureKind;
+
+/// Serves each connection with `serve`, in order, on threads that end with the test's process.
+fn server(mut serve: impl FnMut(usize, TcpStream) + Send + 'static) -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    thread::spawn(move || {
+        for (number, stream) in listener.incoming().flatten().enumerate() {
+            serve(number, stream);
+        }
+    });
+    url
+}
+
+/// Reads one request with a content length.
+fn read_request(stream: &mut TcpStream) {
+    let mut seen = Vec::new();
+    let mut byte = [0];
+    while !seen.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) > 0 {
+        seen.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&seen).to_lowercase();
+    let length =
+        head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    // the client may be gone already
+    let _ = stream.read_exact(&mut body);
+}
+
+/// Answers one request with these bytes.
+fn answer(stream: &mut TcpStream, bytes: &str) {
+    read_request(stream);
+    let _ = stream.write_all(bytes.as_bytes());
+}
+
+/// Closes with RST instead of FIN: unread input is dropped with the connection.
+fn reset(stream: TcpStream) {
+    let _ = stream.set_nonblocking(true);
+    nix::sys::socket::setsockopt(
+        &stream,
+        nix::sys::socket::sockopt::Linger,
+        &nix::libc::linger { l_onoff: 1, l_linger: 0 },
+    )
+    .expect("linger can be set");
+}
+
+fn settings(url: &str) -> Settings {
+    Settings {
+        endpoint: Endpoint::parse(url, None).expect("a URL"),
+        key: None,
+        headers: vec![],
+        connect_timeout: Duration::from_secs(5),
+        idle_timeout: Duration::from_secs(20),
+        timeout: Duration::from_secs(60),
+    }
+}
+
+fn request() -> Request {
+    Request { id: "t-0".to_owned(), body: b"{}".to_vec().into() }
+}
+
+fn exchange(settings: Settings) -> (Exchange, Vec<u8>) {
+    let mut backend = Client::new(settings).expect("valid settings").backend();
+    exchange_on(&mut backend)
+}
+
+fn exchange_on(backend: &mut dyn Backend) -> (Exchange, Vec<u8>) {
+    let mut body = Vec::new();
+    let exchange = backend.stream(&request(), &mut |chunk| {
+        if let Chunk::Body { bytes, .. } = chunk {
+            body.extend_from_slice(bytes);
+        }
+    });
+    (exchange, body)
+}
+
+#[track_caller]
+fn check(url: &str, want: FailureKind) -> Exchange {
+    check_with(settings(url), want)
+}
+
+#[track_caller]
+fn check_with(settings: Settings, want: FailureKind) -> Exchange {
+    let (exchange, _) = exchange(settings);
+    let failure = exchange.result.clone().expect_err("it must fail");
+    assert_eq!(failure.kind, want, "{failure}");
+    exchange
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+const CHUNKED: &str =
+    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+
+#[test]
+fn nobody_listens() {
+    let port = TcpListener::bind(("127.0.0.1", 0)).expect("a port").local_addr().expect("bound").port();
+    let exchange = check(&format!("http://127.0.0.1:{port}"), FailureKind::ConnectRefused);
+    assert_eq!((exchange.trace.sent, exchange.trace.reused), (None, None));
+}
+
+#[test]
+fn a_name_that_cannot_exist() {
+    check("http://an..impossible.name:8000", FailureKind::Dns);
+}
+
+#[test]
+fn closed_before_the_reply() {
+    let url = server(|_, mut stream| read_request(&mut stream));
+    let exchange = check(&url, FailureKind::ClosedBeforeReply);
+    assert!(exchange.trace.sent.is_some());
+    assert!(!exchange.trace.stale_retry, "a fresh connection is never retried");
+}
+
+#[test]
+fn reset_before_the_reply() {
+    let url = server(|_, mut stream| {
+        read_request(&mut stream);
+        reset(stream);
+    });
+    check(&url, FailureKind::ResetBeforeReply);
+}
+
+#[test]
+fn closed_in_the_body() {
+    let url = server(|_, mut stream| answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc"));
+    check(&url, FailureKind::TruncatedBody);
+    let url = server(|_, mut stream| answer(&mut stream, &format!("{CHUNKED}5\r\nabc")));
+    check(&url, FailureKind::TruncatedBody);
+}
+
+#[test]
+fn reset_in_the_body() {
+    let url = server(|_, mut stream| {
+        answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc");
+        // the client has read what there is before the reset overtakes it
+        thread::sleep(Duration::from_millis(100));
+        reset(stream);
+    });
+    check(&url, FailureKind::ResetInBody);
+}
+
+#[test]
+fn what_is_not_http() {
+    for reply in ["SSH-2.0-OpenSSH_9\r\n\r\n", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"]
+    {
+        let url = server(move |_, mut stream| answer(&mut stream, reply));
+        check(&url, FailureKind::Protocol);
+    }
+}
+
+#[test]
+fn a_head_larger_than_any_head() {
+    let url = server(|_, mut stream| {
+        answer(&mut stream, &format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(200_000)));
+    });
+    check(&url, FailureKind::Protocol);
+}
+
+#[test]
+fn silence_ends_in_a_timeout() {
+    let mut held = Vec::new();
+    let url = server(move |_, mut stream| {
+        read_request(&mut stream);
+        held.push(stream);
+    });
+    let idle = Duration::from_millis(50);
+    check_with(Settings { idle_timeout: idle, ..settings(&url) }, FailureKind::HeaderTimeout);
+    check_with(Settings { timeout: idle, ..settings(&url) }, FailureKind::TotalTimeout);
+}
+
+#[test]
+fn a_stream_that_stalls_ends_in_a_timeout() {
+    let mut held = Vec::new();
+    let url = server(move |_, mut stream| {
+        answer(&mut stream, &format!("{CHUNKED}3\r\nabc\r\n"));
+        held.push(stream);
+    });
+    let idle = Duration::from_millis(50);
+    check_with(Settings { idle_timeout: idle, ..settings(&url) }, FailureKind::IdleTimeout);
+    let exchange = check_with(Settings { timeout: idle, ..settings(&url) }, FailureKind::TotalTimeout);
+    assert!(exchange.trace.first_byte.is_some());
+}
+
+#[test]
+fn drip_feeding_does_not_outlast_the_total_timeout() {
+    let url = server(|_, mut stream| {
+        answer(&mut stream, CHUNKED);
+        while stream.write_all(b"1\r\nx\r\n").is_ok() {
+            thread::sleep(Duration::from_millis(5));
+        }
+    });
+    check_with(Settings { timeout: Duration::from_millis(200), ..settings(&url) }, FailureKind::TotalTimeout);
+}
+
+#[test]
+fn a_redirect_is_not_followed() {
+    let url = server(|_, mut stream| {
+        answer(
+            &mut stream,
+            "HTTP/1.1 307 Moved\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n",
+        );
+    });
+    let (exchange, _) = exchange(settings(&url));
+    assert_eq!(exchange.result, Ok(()));
+}
+
+#[test]
+fn a_connection_is_kept_and_a_stale_one_is_replaced_once() {
+    // the first connection serves one request and is closed unseen; every further one serves one request, too
+    let url = server(|_, mut stream| {
+        answer(&mut stream, OK);
+        // still open when the client looks, closed when it has sent
+        read_request(&mut stream);
+    });
+    let mut backend = Client::new(settings(&url)).expect("valid settings").backend();
+    let (first, body) = exchange_on(&mut backend);
+    assert_eq!((first.result, body), (Ok(()), b"{}".to_vec()));
+    let (second, body) = exchange_on(&mut backend);
+    assert_eq!((second.result, body), (Ok(()), b"{}".to_vec()));
+    assert!(second.trace.stale_retry);
+    assert_eq!(second.trace.reused, Some(false));
+}
+
+#[test]
+fn a_kept_connection_is_used_again() {
+    let url = server(|_, mut stream| (0..2).for_each(|_| answer(&mut stream, OK)));
+    let mut backend = Client::new(settings(&url)).expect("valid settings").backend();
+    assert_eq!(exchange_on(&mut backend).0.trace.reused, Some(false));
+    let (second, _) = exchange_on(&mut backend);
+    assert_eq!(second.trace.reused, Some(true));
+    assert!(!second.trace.stale_retry);
+    assert_eq!((second.trace.tcp, second.trace.dns), (None, None));
+}
+
+#[test]
+fn a_request_leaves_in_one_piece_with_its_id() {
+    let (push, requests) = std::sync::mpsc::channel();
+    let url = server(move |_, mut stream| {
+        let mut buffer = vec![0; 64 * 1024];
+        let size = stream.read(&mut buffer).expect("a request");
+        push.send(String::from_utf8_lossy(&buffer[..size]).into_owned()).expect("the test waits");
+        let _ = stream.write_all(OK.as_bytes());
+    });
+    let (exchange, _) = exchange(settings(&url));
+    assert_eq!(exchange.result, Ok(()));
+    let sent = requests.recv().expect("a request came").to_lowercase();
+    for part in [
+        "post /v1/chat/completions http/1.1\r\n",
+        "x-request-id: t-0\r\n",
+        "content-length: 2\r\n",
+        "\r\n\r\n{}",
+    ] {
+        assert!(sent.contains(part), "{part:?} not in {sent}");
+    }
+    assert!(!sent.contains("accept-encoding"), "{sent}");
+    assert_eq!(exchange.trace.bytes_sent, sent.len() as u64);
+    assert_eq!(exchange.trace.bytes_received, OK.len() as u64);
+}
