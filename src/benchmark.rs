@@ -56,8 +56,8 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         None => work()?,
     }
     let (ended, wall, after) = (Date::now(), SystemClock.now().since(began), ClientUsage::now());
-    let finished = tally.ended().0 + tally.warmed();
-    let (server, warnings) = watch.map_or((None, vec![]), |watch| watch.end(finished, run.stop));
+    let (succeeded, failed) = tally.ended_with_warmup();
+    let (server, warnings) = watch.map_or((None, vec![]), |watch| watch.end(succeeded, failed, run.stop));
     Ok(Report {
         schema: SCHEMA,
         tool: Tool::THIS,

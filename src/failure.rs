@@ -43,7 +43,7 @@ pub enum FailureKind {
     TruncatedBody,
     /// What came back is not HTTP as it should be.
     Protocol,
-    /// The server answered with this HTTP status instead of 200.
+    /// The server answered with this HTTP status, none of 200 to 299.
     Http(u16),
     /// The server reported an error inside a reply that began with status 200.
     ErrorEvent,
@@ -55,8 +55,6 @@ pub enum FailureKind {
     EmptyReply,
     /// The reply, or an event of it, is not the JSON that the API promises.
     UnparseableReply,
-    /// The run was told to stop before the request ended.
-    Cancelled,
 }
 
 /// The four groups of errors of the documented tool.
@@ -87,11 +85,6 @@ impl FailureKind {
     /// What happened, in words for the console.
     pub fn meaning(self) -> &'static str {
         self.row().2
-    }
-
-    /// Whether the server has no part in it.
-    pub fn is_local(self) -> bool {
-        matches!(self, Self::LocalResource | Self::Cancelled)
     }
 
     fn row(self) -> (&'static str, Group, &'static str) {
@@ -135,7 +128,6 @@ impl FailureKind {
             Self::UnparseableReply => {
                 ("unparseable_reply", Exception, "reply is not the JSON that the API promises")
             }
-            Self::Cancelled => ("cancelled", Exception, "run was stopped before the request ended"),
         }
     }
 }

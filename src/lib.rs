@@ -55,11 +55,12 @@
 
 pub mod clock;
 pub mod error;
-pub mod failure;
 pub mod random;
 pub mod secret;
 pub mod text;
 pub mod units;
+
+pub mod failure;
 
 pub mod wire;
 

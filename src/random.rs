@@ -8,8 +8,6 @@ use rand_chacha::rand_core::SeedableRng;
 pub enum Purpose {
     /// The salt that makes prompts unique.
     Salt,
-    /// The moments at which requests are due.
-    Arrivals,
     /// The simulated server's jitter and lengths.
     Simulator,
     /// The simulated server's faults.

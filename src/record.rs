@@ -40,7 +40,7 @@ pub struct Record {
     pub bytes_sent: u64,
     /// Bytes of the reply, head included.
     pub bytes_received: u64,
-    /// Times that the server told of this request, in milliseconds, by name.
+    /// What the server told of its work on this request, by names that carry the unit.
     pub server_timings: Vec<(String, f64)>,
 }
 

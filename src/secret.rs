@@ -40,10 +40,26 @@ pub fn is_secret_header(name: &str) -> bool {
         .any(|word| name.contains(word))
 }
 
-/// A URL without what stands before `@`: user names and passwords are not for reports.
-pub fn without_userinfo(url: &str) -> String {
+/// A URL fit to be shown: without user name and password, and without the values of query fields that carry secrets.
+pub fn shown_url(url: &str) -> String {
+    let (address, query) = url.split_once('?').map_or((url, None), |(address, query)| (address, Some(query)));
+    let address = without_userinfo(address);
+    let Some(query) = query else { return address };
+    let masked = query.split('&').map(|field| match field.split_once('=') {
+        Some((name, _)) if is_secret_field(name) => format!("{name}={MASK}"),
+        _ => field.to_owned(),
+    });
+    format!("{address}?{}", masked.collect::<Vec<_>>().join("&"))
+}
+
+fn is_secret_field(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    is_secret_header(&name) || ["key", "sig", "signature", "code"].contains(&name.as_str())
+}
+
+fn without_userinfo(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let host_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let host_end = rest.find(['/', '#']).unwrap_or(rest.len());
     match rest[..host_end].rfind('@') {
         Some(at) => format!("{scheme}://{MASK}@{}", &rest[at + 1..]),
         None => url.to_owned(),
@@ -72,9 +88,12 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_shown_without_passwords() {
-        assert_eq!(without_userinfo("http://me:pw@host/v1"), "http://***@host/v1");
-        assert_eq!(without_userinfo("http://host/v1?a=b@c"), "http://host/v1?a=b@c");
-        assert_eq!(without_userinfo("host"), "host");
+    fn urls_are_shown_without_passwords_and_keys() {
+        assert_eq!(shown_url("http://me:pw@host/v1"), "http://***@host/v1");
+        assert_eq!(
+            shown_url("http://host/v1?a=b@c&key=k&api-version=1"),
+            "http://host/v1?a=b@c&key=***&api-version=1"
+        );
+        assert_eq!(shown_url("host"), "host");
     }
 }

@@ -59,14 +59,15 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Takes the last reading, once the server has counted `finished` requests or does not come to it. `None` where
-    /// the server has no metrics that we know; the warnings say what is doubtful.
-    pub fn end(self, finished: u64, stop: &Stop) -> (Option<ServerSide>, Vec<String>) {
+    /// Takes the last reading, once the server has counted as many requests as `succeeded` here or does not come to
+    /// it; it may have counted some that `failed` here, too. `None` where the server has no metrics that we know; the
+    /// warnings say what is doubtful.
+    pub fn end(self, succeeded: u64, failed: u64, stop: &Stop) -> (Option<ServerSide>, Vec<String>) {
         let Some(before) = &self.before else { return (None, vec![]) };
         let mut window = self.window(before);
         for _ in 0..SETTLE_TRIES {
             let counted = window.as_ref().ok().and_then(|window| window.requests_finished);
-            if counted.is_none_or(|counted| counted >= finished) || !stop.sleep(SETTLE) {
+            if counted.is_none_or(|counted| counted >= succeeded) || !stop.sleep(SETTLE) {
                 break;
             }
             window = self.window(before);
@@ -76,7 +77,7 @@ impl<'a> Watch<'a> {
             Ok(window) => {
                 let mut warnings: Vec<String> =
                     window.warnings.iter().map(|warning| format!("server metrics: {warning}")).collect();
-                warnings.extend(disagreement(&window, finished));
+                warnings.extend(disagreement(&window, succeeded, failed));
                 let gauges = self.gauges.into_inner().summary();
                 (Some(ServerSide { window, gauges }), warnings)
             }
@@ -89,12 +90,18 @@ impl<'a> Watch<'a> {
 }
 
 /// The server's count of finished requests against ours.
-fn disagreement(window: &ServerWindow, ours: u64) -> Option<String> {
+fn disagreement(window: &ServerWindow, succeeded: u64, failed: u64) -> Option<String> {
     let theirs = window.requests_finished?;
-    (theirs != ours).then(|| {
-        let reason = if theirs > ours { "it had other traffic, which is in its figures" } else { "it lost count of some" };
-        format!("server metrics: the server finished {theirs} requests where this run saw {ours} succeed: {reason}")
-    })
+    let reason = if theirs > succeeded + failed {
+        "it had other traffic, which is in its figures"
+    } else if theirs < succeeded {
+        "it lost count of some"
+    } else {
+        return None;
+    };
+    Some(format!(
+        "server metrics: the server finished {theirs} requests where this run saw {succeeded} succeed: {reason}"
+    ))
 }
 
 fn read(client: &Client, url: &str) -> Result<Reading, String> {

@@ -1,6 +1,6 @@
 //! The server's address: what the user gave, made into the URLs that are asked.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use ureq::http::Uri;
 
 use crate::secret;
@@ -9,7 +9,8 @@ use crate::wire::Dialect;
 /// Where requests go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Endpoint {
-    /// The full URL of the API.
+    /// The full URL of the API; serialised without secrets.
+    #[serde(serialize_with = "as_shown")]
     pub url: String,
     /// The API's dialect.
     pub dialect: Dialect,
@@ -56,13 +57,17 @@ impl Endpoint {
 
     /// The URL as reports show it.
     pub fn shown(&self) -> String {
-        secret::without_userinfo(&self.url)
+        secret::shown_url(&self.url)
     }
 
     /// Scheme and authority with whatever path stands before `/v1`.
     pub fn base(&self) -> &str {
         &self.base
     }
+}
+
+fn as_shown<S: Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&secret::shown_url(url))
 }
 
 /// Prefix before `/v1`, dialect and full path.

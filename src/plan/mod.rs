@@ -49,7 +49,8 @@ pub mod defaults {
 pub struct Plan {
     /// Names the run in request ids; new with each run.
     pub run_id: String,
-    /// SHA-256 over what makes two runs comparable: all but server, key, seed and run id.
+    /// Tells plans apart that are not comparable: the first 16 digits of a SHA-256 over scenario, API, request, prompt
+    /// and load. Server, headers, key, timeouts, seed and run id are left out.
     pub hash: String,
     /// Name of the scenario, if it is one.
     pub scenario: Option<String>,

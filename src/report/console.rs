@@ -169,7 +169,7 @@ fn errors(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn server(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    let timings = &report.summary.server_timings_ms;
+    let timings = &report.summary.server_timings;
     if report.server.is_none() && timings.is_empty() {
         return Ok(());
     }

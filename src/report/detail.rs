@@ -26,7 +26,7 @@ struct Row<'a> {
     outcome: String,
     error: Option<&'a str>,
     status: Option<u16>,
-    /// Start, counted from the first request's.
+    /// Start, counted from that of the request which ended first; so it may be negative.
     start_ms: f64,
     sent_ms: Option<f64>,
     first_byte_ms: Option<f64>,
@@ -51,7 +51,7 @@ struct Row<'a> {
     token_events_us: Vec<u64>,
     /// Tokens of each of them; empty unless the server counts them.
     tokens_per_event: Vec<u32>,
-    server_timings_ms: serde_json::Value,
+    server_timings: serde_json::Value,
 }
 
 impl DetailLog {
@@ -135,6 +135,6 @@ fn row(record: &Record, origin: Moment) -> Row<'_> {
         bytes_received: record.bytes_received,
         token_events_us: record.token_events.iter().map(|e| e.at.since(sent).as_micros() as u64).collect(),
         tokens_per_event: counts.unwrap_or_default(),
-        server_timings_ms: timings.collect::<serde_json::Map<_, _>>().into(),
+        server_timings: timings.collect::<serde_json::Map<_, _>>().into(),
     }
 }

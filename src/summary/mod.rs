@@ -40,8 +40,8 @@ pub struct Summary {
     pub connections: Connections,
     /// Bytes on the wire.
     pub bytes: Bytes,
-    /// Times that the server told of its own, in milliseconds, by name.
-    pub server_timings_ms: BTreeMap<String, Distribution>,
+    /// What the server told of its own work on each request, by names that carry the unit.
+    pub server_timings: BTreeMap<String, Distribution>,
 }
 
 /// Counts of requests. `sent = succeeded + failed`; warm-up is apart.
@@ -85,7 +85,8 @@ pub struct Tokens {
     pub replies_without_usage: u64,
 }
 
-/// Distributions over successful requests. `None` where no request had such a time.
+/// Distributions over successful requests, but for connecting: that is of all that connected. `None` where no request
+/// had such a time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Latency {
     /// End-to-end latency, ms.

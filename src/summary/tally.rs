@@ -14,6 +14,7 @@ use crate::record::{ItlSource, Phase, Pulse, Record, Sink};
 #[derive(Debug)]
 pub struct Tally {
     warmup: u64,
+    warmup_failed: u64,
     succeeded: u64,
     failed: u64,
     from: Option<Moment>,
@@ -71,6 +72,7 @@ impl Default for Tally {
         };
         Self {
             warmup: 0,
+            warmup_failed: 0,
             succeeded: 0,
             failed: 0,
             from: None,
@@ -96,6 +98,7 @@ impl Sink for Tally {
     fn record(&mut self, record: &Record) {
         if record.phase == Phase::Warmup {
             self.warmup += 1;
+            self.warmup_failed += u64::from(!record.is_success());
             return;
         }
         self.add_window(record);
@@ -199,6 +202,11 @@ impl Tally {
         samples.add((ms * MILLISECOND) as u64);
     }
 
+    /// Requests that have ended so far, the warm-up's included: succeeded, failed.
+    pub fn ended_with_warmup(&self) -> (u64, u64) {
+        (self.succeeded + self.warmup - self.warmup_failed, self.failed + self.warmup_failed)
+    }
+
     /// Requests that have ended so far, the warm-up's excepted: succeeded, failed.
     pub fn ended(&self) -> (u64, u64) {
         (self.succeeded, self.failed)
@@ -264,7 +272,7 @@ impl Tally {
             finish_reasons: self.finish_reasons,
             connections: self.connections,
             bytes: self.bytes,
-            server_timings_ms: distributions(self.server_timings),
+            server_timings: distributions(self.server_timings),
         }
     }
 }

@@ -405,3 +405,46 @@ fn every_mistake_is_told_before_anything_is_sent() {
     }
     assert_eq!(out(&output), "");
 }
+
+/// A child that is ended with the test, however the test ends.
+struct Child(std::process::Child);
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // it may have ended by itself
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_simulator_alone_is_a_server_to_measure() {
+    use std::io::{BufRead, BufReader};
+    let folder = folder();
+    let words =
+        ["simulate", "--port", "0", "--ttft", "0s", "--itl", "0s", "--model", "own-model", "--slots", "2"];
+    let mut command = command(folder.path());
+    let child = command.args(words).stderr(std::process::Stdio::piped()).spawn().expect("it starts");
+    let mut child = Child(child);
+    let said =
+        BufReader::new(child.0.stderr.take().expect("piped")).lines().next().expect("a line").expect("UTF-8");
+    let url =
+        said.split_whitespace().find_map(|word| word.strip_suffix(':').filter(|w| w.starts_with("http")));
+    let url = url.unwrap_or_else(|| panic!("no URL in {said}"));
+    succeeds(&run(folder.path(), &["--url", url, "-n", "20", "--max-tokens", "3", "-o", "run.json"]));
+    let report = json(&folder.path().join("run.json"));
+    assert_eq!(report["plan"]["request"]["model"], "own-model");
+    assert_eq!(report["plan"]["simulated"], Value::Null);
+    assert_eq!(report["summary"]["requests"]["succeeded"], 20);
+}
+
+#[test]
+fn a_simulator_that_cannot_be_is_refused() {
+    let folder = folder();
+    let output =
+        run(folder.path(), &["simulate", "--port", "x", "--ttft", "soon", "--fail", "200%", "--slots", "0"]);
+    assert_eq!(code(&output), 2);
+    for part in ["--port 'x'", "--ttft 'soon'", "--fail '200%'", "--slots '0'"] {
+        assert!(err(&output).contains(part), "{part} not in {}", err(&output));
+    }
+}
