@@ -1,6 +1,7 @@
 //! From an order to an exit code: starts what is to be started, makes the runs, writes what is to be written.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use crate::benchmark::{self, Run};
 use crate::cli::{RunOrder, SimulateOrder};
@@ -44,6 +45,8 @@ fn start(behavior: crate::sim::Behavior) -> Result<Simulator, Error> {
     Simulator::start(behavior, address).map_err(|e| Error::Server(format!("the simulator cannot start: {e}")))
 }
 
+/// Makes the runs and writes their files. A run that cannot be made and a console that is gone end the suite, but
+/// lose nothing of the runs before.
 fn make_runs(
     suite: &Suite,
     files: Files,
@@ -51,36 +54,79 @@ fn make_runs(
     stop: &Stop,
     streams: &mut Streams<'_>,
 ) -> Result<ExitCode, Error> {
-    let is_suite = suite.kind != SuiteKind::Single;
-    let mut reports = Vec::with_capacity(suite.plans.len());
-    let mut written = Vec::new();
-    let count = suite.plans.len();
-    for (number, (plan, json)) in suite.plans.iter().zip(files.json).enumerate() {
-        if is_suite {
-            writeln!(streams.err, "run {} of {count}: {}", number + 1, title(plan))?;
-        }
-        let (report, detail) = make_run(plan, suite.outputs.detail && !json.is_empty(), order, stop)?;
-        let mut detail = detail;
-        for file in json {
-            written.push(file.finish(|out| report::write_json(&report, detail.as_mut(), out))?);
-        }
-        if number > 0 {
-            writeln!(streams.out)?;
-        }
-        report::print_report(&report, streams.out)?;
-        reports.push(report);
+    let mut made = Made::default();
+    let mut failure = made.all(suite, files.json, order, stop, streams).err();
+    if suite.kind != SuiteKind::Single && failure.is_none() {
+        failure = report::print_sweep(suite.kind, &made.reports, streams.out).err().map(Error::from);
     }
-    if is_suite {
-        report::print_sweep(suite.kind, &reports, streams.out)?;
+    if let Some(csv) = files.csv.filter(|_| !made.reports.is_empty()) {
+        made.written.push(csv.finish(|out| report::write_csv(&made.reports, out))?);
     }
-    if let Some(csv) = files.csv {
-        written.push(csv.finish(|out| report::write_csv(&reports, out))?);
+    for path in &made.written {
+        log::info!("written: {}", path.display());
     }
-    for path in written {
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    for path in made.written {
         writeln!(streams.out, "\nWritten: {}", path.display())?;
     }
     streams.out.flush()?;
-    Ok(exit_code(&reports))
+    Ok(exit_code(&made.reports))
+}
+
+/// What has been made so far.
+#[derive(Default)]
+struct Made {
+    reports: Vec<Report>,
+    written: Vec<PathBuf>,
+}
+
+impl Made {
+    fn all(
+        &mut self,
+        suite: &Suite,
+        files: Vec<Vec<OutputFile>>,
+        order: &RunOrder,
+        stop: &Stop,
+        streams: &mut Streams<'_>,
+    ) -> Result<(), Error> {
+        let count = suite.plans.len();
+        for (number, (plan, json)) in suite.plans.iter().zip(files).enumerate() {
+            if stop.requested() {
+                writeln!(streams.err, "interrupted: {number} of {count} runs were made")?;
+                return Ok(());
+            }
+            if count > 1 {
+                writeln!(streams.err, "run {} of {count}: {}", number + 1, title(plan))?;
+            }
+            self.one(plan, json, suite.outputs.detail, order, stop)?;
+            if let Some(report) = self.reports.last() {
+                if number > 0 {
+                    writeln!(streams.out)?;
+                }
+                report::print_report(report, streams.out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One run, and its files before anything is printed.
+    fn one(
+        &mut self,
+        plan: &Plan,
+        files: Vec<OutputFile>,
+        detail: bool,
+        order: &RunOrder,
+        stop: &Stop,
+    ) -> Result<(), Error> {
+        let (report, mut log) = make_run(plan, detail && !files.is_empty(), order, stop)?;
+        for file in files {
+            self.written.push(file.finish(|out| report::write_json(&report, log.as_mut(), out))?);
+        }
+        self.reports.push(report);
+        Ok(())
+    }
 }
 
 fn title(plan: &Plan) -> String {
@@ -118,7 +164,7 @@ fn make_run(
 /// A run in which no request succeeded has measured nothing.
 fn exit_code(reports: &[Report]) -> ExitCode {
     let any_success = |report: &Report| report.summary.requests.succeeded > 0;
-    if reports.iter().all(any_success) { ExitCode::Success } else { ExitCode::Failed }
+    if !reports.is_empty() && reports.iter().all(any_success) { ExitCode::Success } else { ExitCode::Failed }
 }
 
 /// The files of a suite, made before the first request.

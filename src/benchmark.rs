@@ -55,6 +55,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         Some(watch) => watch.during(work)?,
         None => work()?,
     }
+    let complete = !run.stop.requested();
     let (ended, wall, after) = (Date::now(), SystemClock.now().since(began), ClientUsage::now());
     let (succeeded, failed) = tally.ended_with_warmup();
     let (server, warnings) = watch.map_or((None, vec![]), |watch| watch.end(succeeded, failed, run.stop));
@@ -63,6 +64,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         tool: Tool::THIS,
         started: started.rfc3339(),
         ended: ended.rfc3339(),
+        complete,
         plan: plan.clone(),
         health: Health::between(before, after, wall, environment.cores),
         environment,

@@ -78,6 +78,8 @@ pub enum ExitCode {
     Failed,
     /// Usage or configuration is wrong.
     Usage,
+    /// Stopped by this signal; what was measured until then is written and marked.
+    Interrupted(u8),
 }
 
 impl ExitCode {
@@ -87,6 +89,7 @@ impl ExitCode {
             Self::Success => 0,
             Self::Failed => 1,
             Self::Usage => 2,
+            Self::Interrupted(signal) => 128_u8.saturating_add(signal),
         }
     }
 }

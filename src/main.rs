@@ -1,14 +1,18 @@
-//! argv to exit code: the only place that prints, sets the logger up and looks at the surroundings.
+//! argv to exit code: the only place that sets the logger up, catches signals and looks at the surroundings.
 
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::{Arc, OnceLock};
+use std::thread;
 
 use env_logger::Env;
 use log::{Level, Log, Metadata};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use vllm_loadgen::app::{self, Streams};
 use vllm_loadgen::cli::{self, DEFAULT_CONFIG, Order, Surroundings};
-use vllm_loadgen::clock::stop_pair;
+use vllm_loadgen::clock::{Stopper, stop_pair};
 use vllm_loadgen::error::{Error, ExitCode};
 
 fn main() -> process::ExitCode {
@@ -25,7 +29,7 @@ fn obey(streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
         read: &read,
         default_config: default_config.is_file().then_some(default_config),
     };
-    let (_stopper, stop) = stop_pair();
+    let (stopper, stop) = stop_pair();
     match cli::parse(&words, &around)? {
         Order::Print(text) => {
             streams.out.write_all(text.as_bytes())?;
@@ -33,13 +37,43 @@ fn obey(streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
         }
         Order::Run(order) => {
             start_logger(order.verbosity);
-            app::run(*order, &stop, streams)
+            let caught = stop_at_signals(stopper, INTERRUPTED)?;
+            let code = app::run(*order, &stop, streams)?;
+            Ok(caught.get().map_or(code, |signal| ExitCode::Interrupted(*signal)))
         }
         Order::Simulate(order) => {
             start_logger(order.verbosity);
+            stop_at_signals(stopper, "stopping")?;
             app::simulate(*order, &stop, streams)
         }
     }
+}
+
+const INTERRUPTED: &str = "interrupted: no further request is sent; waiting for those under way, then the report \
+                           follows; interrupt again to end at once without it";
+
+/// Asks for the stop at the first Ctrl-C or SIGTERM, and ends the process at the second. Tells which signal came first.
+fn stop_at_signals(stopper: Stopper, say: &'static str) -> io::Result<Arc<OnceLock<u8>>> {
+    let caught = Arc::new(OnceLock::new());
+    let first = Arc::clone(&caught);
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let wait = move || {
+        let mut stopper = Some(stopper);
+        for signal in signals.forever() {
+            let number = u8::try_from(signal).unwrap_or_default();
+            match stopper.take() {
+                Some(stopper) => {
+                    // told before the stop, so that whoever sees the stop knows why
+                    let _ = first.set(number);
+                    eprintln!("{say}");
+                    stopper.stop();
+                }
+                None => process::exit(i32::from(ExitCode::Interrupted(number).number())),
+            }
+        }
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(wait)?;
+    Ok(caught)
 }
 
 /// Logs go to standard error. `RUST_LOG` wins over `-v`; other crates log warnings only unless it names them.

@@ -15,7 +15,8 @@ use argh::FromArgs;
     note = "Values may be written --flag value or --flag=value; lists as 10 50 100 or 10,50,100.",
     note = "The API key comes from --api-key-file, VLLM_LOADGEN_API_KEY, OPENAI_API_KEY, VLLM_API_KEY or the config file.",
     error_code(1, "could not run, could not write, or no request succeeded"),
-    error_code(2, "usage or configuration is wrong")
+    error_code(2, "usage or configuration is wrong"),
+    error_code(130, "interrupted; what was measured is written and marked (143 for SIGTERM)")
 )]
 pub struct Flags {
     /// server, such as http://host:8000, or full endpoint (default: http://localhost:63455/v1/chat/completions)

@@ -61,7 +61,11 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if let Some(source) = &plan.key_source {
         row("API key", &format!("from {}", printable(source, 120)), out)?;
     }
-    row("Started", &report.started, out)
+    row("Started", &report.started, out)?;
+    if !report.complete {
+        row("INCOMPLETE", "interrupted before its planned end", out)?;
+    }
+    Ok(())
 }
 
 fn request(report: &Report) -> String {

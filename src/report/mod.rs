@@ -37,6 +37,8 @@ pub struct Report {
     pub started: String,
     /// When it ended, UTC, RFC 3339.
     pub ended: String,
+    /// Whether the run went on to its planned end; false when it was interrupted.
+    pub complete: bool,
     /// What was to be done.
     pub plan: Plan,
     /// Where it was done.

@@ -58,6 +58,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("serde", &[]),
     ("serde_json", &[]),
     ("sha2", &["plan"]),
+    ("signal_hook", &["main"]),
     ("tempfile", &["report"]),
     ("thiserror", &["error"]),
     ("ureq", &["backend"]),

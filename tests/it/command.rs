@@ -448,3 +448,40 @@ fn a_simulator_that_cannot_be_is_refused() {
         assert!(err(&output).contains(part), "{part} not in {}", err(&output));
     }
 }
+
+#[test]
+fn an_interrupted_run_still_reports_and_says_that_it_is_incomplete() {
+    use nix::sys::signal::{Signal, kill};
+    let folder = folder();
+    for (signal, want) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        let server = simulator();
+        let name = format!("{signal}.json");
+        let mut command = command(folder.path());
+        let words = ["--url", &server.url(), "--duration", "1h", "-t", "4", "--max-tokens", "2", "-o", &name];
+        let child = command.args(words).stdout(std::process::Stdio::piped()).spawn().expect("it starts");
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
+        let mut child = Child(child);
+        // it has caught the signals by the time its first request is served
+        while metric(&server, "vllm:request_success_total") == 0 {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        kill(pid, signal).expect("it runs");
+        let status = child.0.wait().expect("it ends");
+        assert_eq!(status.code(), Some(want));
+        let report = json(&folder.path().join(&name));
+        assert_eq!(report["complete"], false);
+        assert!(report["summary"]["requests"]["succeeded"].as_u64().expect("a count") > 0);
+    }
+}
+
+/// The sum of a counter of the simulator's.
+fn metric(server: &Simulator, name: &str) -> u64 {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(server.address()).expect("it listens");
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").expect("sent");
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).expect("answered");
+    let values =
+        reply.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next());
+    values.map(|value| value.parse::<f64>().expect("a number") as u64).sum()
+}
