@@ -21,6 +21,13 @@ pub struct Streams<'a> {
     pub err: &'a mut dyn Write,
 }
 
+impl Streams<'_> {
+    /// Says something beside the results. That nobody listens any more ends no run.
+    fn remark(&mut self, text: impl std::fmt::Display) {
+        let _ = writeln!(self.err, "{text}");
+    }
+}
+
 /// Makes the runs of an order, one after another. Files are made before the first request.
 ///
 /// # Errors
@@ -28,7 +35,7 @@ pub struct Streams<'a> {
 pub fn run(mut order: RunOrder, stop: &Stop, streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
     summary::raise_open_files_limit();
     for note in &order.notes {
-        writeln!(streams.err, "{note}")?;
+        streams.remark(note);
     }
     let simulator = order.simulate.take().map(start).transpose()?;
     if let Some(simulator) = &simulator {
@@ -94,11 +101,11 @@ impl Made {
         let count = suite.plans.len();
         for (number, (plan, json)) in suite.plans.iter().zip(files).enumerate() {
             if stop.requested() {
-                writeln!(streams.err, "interrupted: {number} of {count} runs were made")?;
+                streams.remark(format_args!("interrupted: {number} of {count} runs were made"));
                 return Ok(());
             }
             if count > 1 {
-                writeln!(streams.err, "run {} of {count}: {}", number + 1, title(plan))?;
+                streams.remark(format_args!("run {} of {count}: {}", number + 1, title(plan)));
             }
             self.one(plan, json, suite.outputs.detail, order, stop)?;
             if let Some(report) = self.reports.last() {
@@ -204,12 +211,9 @@ pub fn simulate(order: SimulateOrder, stop: &Stop, streams: &mut Streams<'_>) ->
     let address = order.address;
     let simulator = Simulator::start(order.behavior, address)
         .map_err(|e| Error::Server(format!("cannot listen on {address}: {e}; choose another --port")))?;
-    writeln!(streams.err, "simulated server on {}: {}", simulator.url(), simulator.behavior())?;
-    writeln!(
-        streams.err,
-        "measure it with: vllm-loadgen --url {} --threads 20 --completions 500",
-        simulator.url()
-    )?;
+    let url = simulator.url();
+    streams.remark(format_args!("simulated server on {url}: {}", simulator.behavior()));
+    streams.remark(format_args!("measure it with: vllm-loadgen --url {url} --threads 20 --completions 500"));
     simulator.run_until(stop);
     Ok(ExitCode::Success)
 }

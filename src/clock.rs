@@ -147,6 +147,56 @@ impl Stopper {
     }
 }
 
+/// Maps the kernel's stamps, which are of the wall clock, to moments.
+///
+/// The two clocks run alike; only steps of the wall clock part them. Their distance is measured anew once a second.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KernelClock {
+    /// Moment of the measurement, and the wall clock's time at the origin of moments, ns since 1970.
+    measured: Option<(Moment, i128)>,
+}
+
+/// How long a measurement of the clocks' distance stands.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
+/// A stamp this old comes from a wall clock that was stepped.
+const OLDEST_STAMP: i128 = 10_000_000_000;
+/// Measuring the distance errs by less; a stamp that far ahead of its own read is of now.
+const STAMP_ERROR: i128 = 100_000;
+
+impl KernelClock {
+    /// The moment of a stamp (time since 1970) on a read that returned at `read`. `None` for stamps that are later
+    /// than the read or over ten seconds old: the wall clock was stepped.
+    pub fn moment(&mut self, stamp: Duration, read: Moment) -> Option<Moment> {
+        let origin = match self.measured {
+            Some((at, origin)) if read.since(at) < MEASURE_EVERY => origin,
+            _ => {
+                let origin = wall_clock_at_origin();
+                self.measured = Some((read, origin));
+                origin
+            }
+        };
+        stamp_to_moment(stamp.as_nanos() as i128 - origin, read)
+    }
+}
+
+/// `nanos` since the origin, as a moment no later than `read`.
+fn stamp_to_moment(nanos: i128, read: Moment) -> Option<Moment> {
+    let age = i128::from(read.0) - nanos;
+    let is_sane = (-STAMP_ERROR..=OLDEST_STAMP).contains(&age) && nanos >= 0;
+    is_sane.then(|| Moment(u64::try_from(nanos).unwrap_or_default().min(read.0)))
+}
+
+/// The wall clock's time at the origin of moments: the tightest of five readings of both clocks.
+fn wall_clock_at_origin() -> i128 {
+    let reading = || {
+        let before = SystemClock.now().0;
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let width = SystemClock.now().0 - before;
+        (width, wall.as_nanos() as i128 - i128::from(before + width / 2))
+    };
+    (0..5).map(|_| reading()).min_by_key(|(width, _)| *width).map_or(0, |(_, origin)| origin)
+}
+
 /// A date of the wall clock, UTC. Labels results; never measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Date(jiff::Timestamp);
@@ -207,6 +257,20 @@ mod tests {
             assert!(waiter.join().expect("the waiter does not panic"));
         });
         assert_eq!(clock.now(), Moment::from_nanos(10));
+    }
+
+    #[test]
+    fn a_stamp_is_no_later_than_its_read_and_not_of_another_day() {
+        let read = Moment::from_nanos(20_000_000_000);
+        for (nanos, want) in [
+            (19_999_000_000, Some(19_999_000_000)),
+            (20_000_050_000, Some(20_000_000_000)),
+            (20_000_200_000, None),
+            (9_999_999_999, None),
+            (-1, None),
+        ] {
+            assert_eq!(stamp_to_moment(nanos, read), want.map(Moment::from_nanos), "{nanos}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! argv to exit code: the only place that sets the logger up, catches signals and looks at the surroundings.
 
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Arc, OnceLock};
@@ -65,7 +65,7 @@ fn stop_at_signals(stopper: Stopper, say: &'static str) -> io::Result<Arc<OnceLo
                 Some(stopper) => {
                     // told before the stop, so that whoever sees the stop knows why
                     let _ = first.set(number);
-                    eprintln!("{say}");
+                    let _ = writeln!(io::stderr(), "{say}");
                     stopper.stop();
                 }
                 None => process::exit(i32::from(ExitCode::Interrupted(number).number())),
@@ -117,7 +117,7 @@ fn read(path: &Path) -> io::Result<String> {
 fn complain(error: &Error) -> ExitCode {
     let prefix = if io::stderr().is_terminal() { "\x1b[31merror\x1b[0m" } else { "error" };
     for line in error.to_string().lines() {
-        eprintln!("{prefix}: {line}");
+        let _ = writeln!(io::stderr(), "{prefix}: {line}");
     }
     error.exit_code()
 }

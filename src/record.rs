@@ -32,6 +32,11 @@ pub struct Record {
     pub events: u64,
     /// Reads that returned bytes of the reply's body.
     pub reads: u64,
+    /// How long each read returned after the kernel had its bytes: the client's own delay. Reads that the kernel did
+    /// not stamp are left out.
+    pub read_delays: Vec<Duration>,
+    /// Reads of the reply that the kernel did not stamp: their moments are those when they returned.
+    pub unstamped_reads: u64,
     /// Token counts as the server's `usage` gave them.
     pub usage: Usage,
     /// Why the server stopped; `None` when it did not say.
@@ -100,7 +105,7 @@ pub struct Connection {
 /// The arrival of an event that bears tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenEvent {
-    /// When the read that brought it returned.
+    /// When it came in: the kernel's stamp on the read that brought it, or when that read returned.
     pub at: Moment,
     /// Tokens in it; `None` unless the server counts them in each event.
     pub tokens: Option<NonZeroU32>,
@@ -277,6 +282,8 @@ mod tests {
             token_events,
             events: 0,
             reads: 0,
+            read_delays: vec![],
+            unstamped_reads: 0,
             usage: Usage { output_tokens, ..Usage::default() },
             finish_reason: None,
             bytes_sent: 0,

@@ -6,6 +6,7 @@
 mod endpoint;
 mod http;
 mod scripted;
+mod stamps;
 mod tls;
 mod transport;
 
@@ -35,7 +36,7 @@ pub enum Chunk<'a> {
     Head(Head<'a>),
     /// Bytes of the body, cut wherever the network cut them.
     Body {
-        /// When the read that brought them returned.
+        /// When they came in: the kernel's stamp where there is one, else when the read returned.
         at: Moment,
         /// Never empty.
         bytes: &'a [u8],
@@ -86,6 +87,11 @@ pub struct Trace {
     pub sent_whole: Option<Moment>,
     /// First byte of the reply.
     pub first_byte: Option<Moment>,
+    /// How long each read of the reply returned after the kernel had its bytes: the client's own delay. Reads that the
+    /// kernel did not stamp are left out.
+    pub read_delays: Vec<Duration>,
+    /// Reads of the reply, stamped or not.
+    pub reads: u64,
     /// Bytes written, TLS and heads included.
     pub bytes_sent: u64,
     /// Bytes read, TLS and heads included.

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Weak};
@@ -22,6 +22,7 @@ use ureq::unversioned::transport::{
 use ureq::{Error, Timeout};
 
 use super::Trace;
+use super::stamps::{Arrival, StampedReader};
 use crate::clock::{Clock, Moment, SystemClock};
 
 /// What the transport notes of the exchange under way on this thread.
@@ -38,7 +39,7 @@ pub struct Marks {
     pub phase: Phase,
     /// What the system said last, kept because ureq swallows some of it.
     pub cause: Option<Cause>,
-    /// When the latest read returned.
+    /// When the bytes of the latest read came in.
     pub last_read: Moment,
 }
 
@@ -82,7 +83,7 @@ pub fn marks() -> Marks {
     MARKS.with_borrow(Clone::clone)
 }
 
-/// When the latest read on this thread returned.
+/// When the bytes of the latest read on this thread came in.
 pub fn last_read() -> Moment {
     MARKS.with_borrow(|marks| marks.last_read)
 }
@@ -163,6 +164,7 @@ impl Connector<()> for ProbeConnector {
         (details.register_shutdown)(weak)?;
         let (input, output) = (details.config.input_buffer_size(), details.config.output_buffer_size());
         Ok(Some(ProbeTransport {
+            reader: StampedReader::new(&socket.0),
             socket,
             buffers: LazyBuffers::new(input, output),
             unsent: Vec::new(),
@@ -214,6 +216,7 @@ impl ShutdownHandle for Socket {
 /// A TCP connection that stamps what passes.
 pub struct ProbeTransport {
     socket: Arc<Socket>,
+    reader: StampedReader,
     buffers: LazyBuffers,
     /// Head and body come as two writes; held here until the first read, they leave as one.
     unsent: Vec<u8>,
@@ -262,7 +265,7 @@ impl ProbeTransport {
     }
 
     /// Reads once; the bytes go to the end of the input buffer.
-    fn receive(&mut self) -> Result<usize, Error> {
+    fn receive(&mut self) -> Result<(usize, Arrival), Error> {
         let began = SystemClock.now();
         loop {
             let (budget, cause) = budget();
@@ -279,8 +282,8 @@ impl ProbeTransport {
                 let size = self.buffers.input().len();
                 return Err(Error::LargeResponseHeader(size, size));
             }
-            match (&self.socket.0).read(room) {
-                Ok(bytes) => return Ok(bytes),
+            match self.reader.read(&self.socket.0, room) {
+                Ok(arrived) => return Ok(arrived),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // a timeout set earlier may be shorter than today's budget
                 Err(error) if is_timeout(&error) && SystemClock.now().since(began) < budget => {
@@ -336,16 +339,18 @@ impl Transport for ProbeTransport {
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
         self.send()?;
-        let bytes = self.receive()?;
-        let now = SystemClock.now();
+        let (bytes, arrival) = self.receive()?;
         self.buffers.input_appended(bytes);
         self.ended |= bytes == 0;
         self.fresh = true;
         note(|marks| {
-            marks.last_read = now;
-            marks.trace.bytes_received += bytes as u64;
+            marks.last_read = arrival.at;
+            let trace = &mut marks.trace;
+            trace.bytes_received += bytes as u64;
             if bytes > 0 && marks.phase != Phase::Handshake {
-                marks.trace.first_byte.get_or_insert(now);
+                trace.first_byte.get_or_insert(arrival.at);
+                trace.reads += 1;
+                trace.read_delays.extend(arrival.is_kernel.then(|| arrival.read.since(arrival.at)));
                 marks.phase = Phase::Receiving;
             }
         });

@@ -113,12 +113,14 @@ impl Intake {
             token_events: self.seen.token_events,
             events: answer.events,
             reads: self.reads,
+            unstamped_reads: trace.reads.saturating_sub(trace.read_delays.len() as u64),
+            connection: connection(&trace),
+            read_delays: trace.read_delays,
             usage: answer.usage,
             finish_reason: answer.finish_reason,
             bytes_sent: trace.bytes_sent,
             bytes_received: trace.bytes_received,
             server_timings: self.timings,
-            connection: connection(&trace),
         }
     }
 

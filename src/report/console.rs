@@ -229,7 +229,23 @@ fn client(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         parts.push(format!("{} requests sent again after a stale connection", connections.stale_retries));
     }
     writeln!(out)?;
-    row("Client", &parts.join("; "), out)
+    row("Client", &parts.join("; "), out)?;
+    row("Clock", &stamps(&report.summary), out)
+}
+
+/// Whose moments the times are made of, and how late this client was itself.
+fn stamps(summary: &Summary) -> String {
+    let latency = &summary.latency;
+    let (Some(share), Some(delay)) = (latency.kernel_stamped_share, &latency.read_delay) else {
+        return "times are of this process's reads: the system gives no receive timestamps".to_owned();
+    };
+    let late = format!(
+        "this client read p50 {}, p99 {}, max {} ms later",
+        significant(delay.median),
+        significant(delay.percentiles.p99),
+        significant(delay.max)
+    );
+    format!("{} of the reads stamped by the kernel; {late}", show_share(share))
 }
 
 /// Writes several runs side by side, with the best point where threads were swept.

@@ -1,5 +1,6 @@
 //! The live line on standard error: redrawn on a terminal; elsewhere a plain line now and then.
 
+use std::io::Write;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -131,7 +132,7 @@ impl Sink for Progress {
             Shown::Terminal(bar) => bar.set_message(line),
             Shown::Plain(due) => {
                 if !line.is_empty() {
-                    eprintln!("{line}");
+                    let _ = writeln!(std::io::stderr(), "{line}");
                 }
                 if due.is_none_or(|due| pulse.now >= due) {
                     *due = Some(pulse.now + PLAIN_EVERY);

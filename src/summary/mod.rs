@@ -115,6 +115,12 @@ pub struct Latency {
     /// Connecting, for requests that opened a connection, ms.
     #[serde(rename = "connect_ms")]
     pub connect: Option<Distribution>,
+    /// How long reads returned after the kernel had their bytes, ms: this client's own delay, in no other figure as
+    /// far as the kernel stamped the reads. Of all requests; `None` where no read was stamped.
+    #[serde(rename = "read_delay_ms")]
+    pub read_delay: Option<Distribution>,
+    /// Share of the reads whose moments are the kernel's, from 0 to 1; the others' are later by the delay.
+    pub kernel_stamped_share: Option<f64>,
     /// Input tokens a request.
     pub input_tokens: Option<Distribution>,
     /// Output tokens a request.

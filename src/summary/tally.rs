@@ -27,6 +27,7 @@ pub struct Tally {
     counted_tokens: (u64, u64),
     events: u64,
     reads: u64,
+    unstamped_reads: u64,
     errors: BTreeMap<FailureKind, (u64, Failure, u64)>,
     statuses: BTreeMap<u16, u64>,
     finish_reasons: BTreeMap<String, u64>,
@@ -45,6 +46,7 @@ struct Times {
     ttfb: Samples,
     ttfe: Samples,
     connect: Samples,
+    read_delay: Samples,
     input_tokens: Samples,
     output_tokens: Samples,
 }
@@ -67,6 +69,7 @@ impl Default for Tally {
             ttfb: time(),
             ttfe: time(),
             connect: time(),
+            read_delay: time(),
             input_tokens: Samples::new(1),
             output_tokens: Samples::new(1),
         };
@@ -84,6 +87,7 @@ impl Default for Tally {
             counted_tokens: (0, 0),
             events: 0,
             reads: 0,
+            unstamped_reads: 0,
             errors: BTreeMap::new(),
             statuses: BTreeMap::new(),
             finish_reasons: BTreeMap::new(),
@@ -132,6 +136,8 @@ impl Tally {
         self.connections.stale_retries += u64::from(record.connection.stale_retry);
         self.bytes.sent += record.bytes_sent;
         self.bytes.received += record.bytes_received;
+        record.read_delays.iter().for_each(|delay| self.times.read_delay.add(nanos(*delay)));
+        self.unstamped_reads += record.unstamped_reads;
         if let Some(connect) = record.connect() {
             self.times.connect.add(nanos(connect));
         }
@@ -253,6 +259,7 @@ impl Tally {
             self.itl_source,
             ratio(self.counted_tokens.0, self.counted_tokens.1),
             ratio(self.events, self.reads),
+            self.unstamped_reads,
         );
         Summary {
             requests: Requests {
@@ -283,6 +290,7 @@ impl Times {
         itl_source: Option<ItlSource>,
         tokens_per_event: Option<f64>,
         events_per_read: Option<f64>,
+        unstamped_reads: u64,
     ) -> Latency {
         let ms = |samples: Samples| samples.into_distribution(MILLISECOND);
         Latency {
@@ -295,6 +303,8 @@ impl Times {
             ttfb: ms(self.ttfb),
             ttfe: ms(self.ttfe),
             connect: ms(self.connect),
+            kernel_stamped_share: ratio(self.read_delay.count(), self.read_delay.count() + unstamped_reads),
+            read_delay: ms(self.read_delay),
             input_tokens: self.input_tokens.into_distribution(1.0),
             output_tokens: self.output_tokens.into_distribution(1.0),
             tokens_per_event,

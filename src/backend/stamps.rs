@@ -1,0 +1,146 @@
+//! Reading from a socket with the kernel's own time of arrival (Linux `SO_TIMESTAMPNS`, no privilege needed).
+//!
+//! A stamp taken after `read` returns is as late as the thread that takes it; the kernel stamps a segment when it comes
+//! in. What a read joins from several segments carries the last one's stamp. On systems without such stamps, and where
+//! one is missing or makes no sense, the time after the read stands in.
+
+use std::io;
+use std::net::TcpStream;
+
+use crate::clock::{Clock, KernelClock, Moment, SystemClock};
+
+/// When the bytes of a read came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The kernel's stamp, or else the time after the read.
+    pub at: Moment,
+    /// The time after the read.
+    pub read: Moment,
+    /// Whether the kernel stamped it.
+    pub is_kernel: bool,
+}
+
+/// Reads from one socket.
+#[derive(Debug)]
+pub struct StampedReader {
+    /// Room for the kernel's message; empty where the socket gives no stamps.
+    control: Vec<u8>,
+    clock: KernelClock,
+}
+
+impl StampedReader {
+    /// Asks the kernel for stamps on this socket.
+    pub fn new(socket: &TcpStream) -> Self {
+        Self { control: enable(socket), clock: KernelClock::default() }
+    }
+
+    /// Reads once.
+    ///
+    /// # Errors
+    /// Those of the system's read.
+    pub fn read(&mut self, socket: &TcpStream, room: &mut [u8]) -> io::Result<(usize, Arrival)> {
+        let (bytes, stamp) = receive(socket, room, &mut self.control)?;
+        let read = SystemClock.now();
+        let kernel = stamp.and_then(|stamp| self.clock.moment(stamp, read));
+        Ok((bytes, Arrival { at: kernel.unwrap_or(read), read, is_kernel: kernel.is_some() }))
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn enable(socket: &TcpStream) -> Vec<u8> {
+    use nix::sys::socket::{setsockopt, sockopt::ReceiveTimestampns};
+    match setsockopt(socket, ReceiveTimestampns, &true) {
+        Ok(()) => nix::cmsg_space!(nix::sys::time::TimeSpec),
+        Err(error) => {
+            log::debug!("no kernel receive timestamps: {error}");
+            Vec::new()
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn receive(
+    socket: &TcpStream,
+    room: &mut [u8],
+    control: &mut [u8],
+) -> io::Result<(usize, Option<std::time::Duration>)> {
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+    use std::os::fd::AsRawFd;
+    if control.is_empty() {
+        return Ok((io::Read::read(&mut &*socket, room)?, None));
+    }
+    let mut parts = [io::IoSliceMut::new(room)];
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(control), MsgFlags::empty())?;
+    let stamp = message.cmsgs().ok().and_then(|mut all| {
+        all.find_map(|one| match one {
+            ControlMessageOwned::ScmTimestampns(time) => Some(time.into()),
+            _ => None,
+        })
+    });
+    Ok((message.bytes, stamp))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn enable(_: &TcpStream) -> Vec<u8> {
+    Vec::new()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn receive(
+    socket: &TcpStream,
+    room: &mut [u8],
+    _: &mut [u8],
+) -> io::Result<(usize, Option<std::time::Duration>)> {
+    Ok((io::Read::read(&mut &*socket, room)?, None))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::thread;
+    use std::time::Duration;
+
+    /// A pair of connected sockets.
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
+        let (server, _) = listener.accept().expect("accepted");
+        (client, server)
+    }
+
+    #[test]
+    fn the_stamp_is_of_the_arrival_and_not_of_the_read() {
+        let (client, mut server) = pair();
+        let mut reader = StampedReader::new(&client);
+        let mut room = [0; 64];
+        // the first segment after enabling may have no stamp
+        server.write_all(b"first").expect("sent");
+        reader.read(&client, &mut room).expect("read");
+        let before = SystemClock.now();
+        server.write_all(b"second").expect("sent");
+        let sent = SystemClock.now();
+        let late = Duration::from_millis(30);
+        thread::sleep(late);
+        let (bytes, arrival) = reader.read(&client, &mut room).expect("read");
+        assert_eq!(&room[..bytes], b"second");
+        assert!(arrival.is_kernel);
+        // loopback delivers within the send; the clocks agree within a millisecond
+        let slack = Duration::from_millis(1);
+        assert!(
+            arrival.at + slack >= before && sent + slack >= arrival.at,
+            "{before:?} {sent:?} {arrival:?}"
+        );
+        assert!(arrival.read.since(arrival.at) + slack >= late, "{arrival:?}");
+    }
+
+    #[test]
+    fn an_end_is_no_arrival_of_bytes() {
+        let (client, server) = pair();
+        let mut reader = StampedReader::new(&client);
+        drop(server);
+        let (bytes, arrival) = reader.read(&client, &mut [0; 8]).expect("read");
+        assert_eq!((bytes, arrival.is_kernel), (0, false));
+    }
+}
