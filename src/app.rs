@@ -1,13 +1,14 @@
 //! From an order to an exit code: starts what is to be started, makes the runs, writes what is to be written.
 
+use std::collections::HashSet;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::benchmark::{self, Run};
 use crate::cli::{RunOrder, SimulateOrder};
 use crate::clock::{Date, Stop};
 use crate::error::{Error, ExitCode};
-use crate::plan::{Csv, Outputs, Plan, Suite, SuiteKind};
+use crate::plan::{Csv, Plan, Suite};
 use crate::record::Sink;
 use crate::report::{self, DetailLog, OutputFile, Progress, Report};
 use crate::sim::Simulator;
@@ -52,8 +53,8 @@ fn start(behavior: crate::sim::Behavior) -> Result<Simulator, Error> {
     Simulator::start(behavior, address).map_err(|e| Error::Server(format!("the simulator cannot start: {e}")))
 }
 
-/// Makes the runs and writes their files. A run that cannot be made and a console that is gone end the suite, but
-/// lose nothing of the runs before.
+/// Makes the runs and writes their files. What fails on the way, a file, the console or a later run, loses nothing of
+/// the rest: it is told at the end.
 fn make_runs(
     suite: &Suite,
     files: Files,
@@ -62,31 +63,33 @@ fn make_runs(
     streams: &mut Streams<'_>,
 ) -> Result<ExitCode, Error> {
     let mut made = Made::default();
-    let mut failure = made.all(suite, files.json, order, stop, streams).err();
-    if suite.kind != SuiteKind::Single && failure.is_none() {
-        failure = report::print_sweep(suite.kind, &made.reports, streams.out).err().map(Error::from);
+    let ended = made.all(suite, files.json, order, stop, streams);
+    made.keep(ended);
+    if made.reports.len() > 1 {
+        made.print(streams, |reports, out| report::print_sweep(suite.kind, reports, out));
     }
     if let Some(csv) = files.csv.filter(|_| !made.reports.is_empty()) {
-        made.written.push(csv.finish(|out| report::write_csv(&made.reports, out))?);
+        let written = csv.finish(|out| report::write_csv(&made.reports, out));
+        made.keep_file(written);
     }
-    for path in &made.written {
-        log::info!("written: {}", path.display());
+    let written = std::mem::take(&mut made.written);
+    made.print(streams, |_, out| {
+        written.iter().try_for_each(|path| writeln!(out, "\nWritten: {}", path.display()))?;
+        out.flush()
+    });
+    match made.failure {
+        Some(failure) => Err(failure),
+        None => Ok(exit_code(&made.reports)),
     }
-    if let Some(failure) = failure {
-        return Err(failure);
-    }
-    for path in made.written {
-        writeln!(streams.out, "\nWritten: {}", path.display())?;
-    }
-    streams.out.flush()?;
-    Ok(exit_code(&made.reports))
 }
 
-/// What has been made so far.
+/// What has been made so far, and the first thing that failed.
 #[derive(Default)]
 struct Made {
     reports: Vec<Report>,
     written: Vec<PathBuf>,
+    failure: Option<Error>,
+    console_is_gone: bool,
 }
 
 impl Made {
@@ -102,37 +105,66 @@ impl Made {
         for (number, (plan, json)) in suite.plans.iter().zip(files).enumerate() {
             if stop.requested() {
                 streams.remark(format_args!("interrupted: {number} of {count} runs were made"));
-                return Ok(());
+                break;
             }
-            if count > 1 {
-                streams.remark(format_args!("run {} of {count}: {}", number + 1, title(plan)));
+            let heading = (count > 1).then(|| format!("run {} of {count}: {}", number + 1, title(plan)));
+            if let Some(heading) = heading.as_ref().filter(|_| !order.quiet) {
+                streams.remark(heading);
             }
-            self.one(plan, json, suite.outputs.detail, order, stop)?;
-            if let Some(report) = self.reports.last() {
-                if number > 0 {
-                    writeln!(streams.out)?;
+            let (report, detail) = make_run(plan, suite.outputs.detail && !json.is_empty(), order, stop)?;
+            self.write(&report, detail, json);
+            self.reports.push(report);
+            self.print(streams, |reports, out| {
+                if let Some(heading) = heading {
+                    writeln!(out, "\n== {heading} ==")?;
                 }
-                report::print_report(report, streams.out)?;
-            }
+                reports.last().map_or(Ok(()), |report| report::print_report(report, out))
+            });
         }
         Ok(())
     }
 
-    /// One run, and its files before anything is printed.
-    fn one(
-        &mut self,
-        plan: &Plan,
-        files: Vec<OutputFile>,
-        detail: bool,
-        order: &RunOrder,
-        stop: &Stop,
-    ) -> Result<(), Error> {
-        let (report, mut log) = make_run(plan, detail && !files.is_empty(), order, stop)?;
-        for file in files {
-            self.written.push(file.finish(|out| report::write_json(&report, log.as_mut(), out))?);
+    /// Writes a run's files; the single requests are left out where they could not be kept.
+    fn write(&mut self, report: &Report, mut detail: Option<DetailLog>, files: Vec<OutputFile>) {
+        if let Some(cause) = detail.as_mut().and_then(DetailLog::take_failure) {
+            detail = None;
+            let advice =
+                "; the single requests are not in the JSON: set TMPDIR to a folder with room, or --no-detail";
+            self.keep(Err(Error::File { path: std::env::temp_dir(), cause, advice }));
         }
-        self.reports.push(report);
-        Ok(())
+        for file in files {
+            let written = file.finish(|out| report::write_json(report, detail.as_mut(), out));
+            self.keep_file(written);
+        }
+    }
+
+    fn keep_file(&mut self, written: Result<PathBuf, Error>) {
+        let kept = written.map(|path| self.written.push(path));
+        self.keep(kept);
+    }
+
+    /// Keeps the first failure for the end; further ones are told at once.
+    fn keep(&mut self, result: Result<(), Error>) {
+        match (result, &self.failure) {
+            (Ok(()), _) => {}
+            (Err(failure), None) => self.failure = Some(failure),
+            (Err(failure), Some(_)) => log::warn!("{failure}"),
+        }
+    }
+
+    /// Prints, unless the console has failed before.
+    fn print(
+        &mut self,
+        streams: &mut Streams<'_>,
+        print: impl FnOnce(&[Report], &mut dyn Write) -> std::io::Result<()>,
+    ) {
+        if self.console_is_gone {
+            return;
+        }
+        if let Err(error) = print(&self.reports, streams.out) {
+            self.console_is_gone = true;
+            self.keep(Err(Error::Output(error)));
+        }
     }
 }
 
@@ -184,8 +216,14 @@ struct Files {
 impl Files {
     fn create(suite: &Suite) -> Result<Self, Error> {
         let (outputs, date) = (&suite.outputs, Date::now());
-        let json =
-            suite.plans.iter().map(|plan| json_files(plan, outputs, date)).collect::<Result<_, _>>()?;
+        let mut taken = HashSet::new();
+        let mut json = Vec::with_capacity(suite.plans.len());
+        for plan in &suite.plans {
+            let saved = outputs.save_to.as_ref().map(|folder| saved_path(folder, plan, date, &mut taken));
+            let paths = outputs.json.iter().cloned().chain(saved);
+            let files = paths.map(|path| OutputFile::create(&path, outputs.overwrite));
+            json.push(files.collect::<Result<_, _>>()?);
+        }
         let csv = match &outputs.csv {
             None => None,
             Some(Csv::File(path)) => Some(path.clone()),
@@ -196,10 +234,15 @@ impl Files {
     }
 }
 
-fn json_files(plan: &Plan, outputs: &Outputs, date: Date) -> Result<Vec<OutputFile>, Error> {
-    let saved = outputs.save_to.as_ref().map(|folder| folder.join(report::file_name(plan, date, "json")));
-    let paths = outputs.json.iter().cloned().chain(saved);
-    paths.map(|path| OutputFile::create(&path, outputs.overwrite)).collect()
+/// A path that no other run of the suite has: runs that are alike are numbered.
+fn saved_path(folder: &Path, plan: &Plan, date: Date, taken: &mut HashSet<PathBuf>) -> PathBuf {
+    let mut path = folder.join(report::file_name(plan, date, "json"));
+    let mut number = 2;
+    while !taken.insert(path.clone()) {
+        path = folder.join(report::file_name(plan, date, &format!("{number}.json")));
+        number += 1;
+    }
+    path
 }
 
 /// Runs the simulator until the stop.

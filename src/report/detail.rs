@@ -63,11 +63,13 @@ impl DetailLog {
         Ok(Self { file: BufWriter::new(tempfile::tempfile()?), origin: None, failure: None })
     }
 
+    /// Why not every request could be kept, if so.
+    pub fn take_failure(&mut self) -> Option<io::Error> {
+        self.failure.take().or_else(|| self.file.flush().err())
+    }
+
     /// Writes all rows, separated by commas, each on a line of its own.
     pub(super) fn copy_rows(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        if let Some(failure) = self.failure.take() {
-            return Err(failure);
-        }
         self.file.flush()?;
         let file = self.file.get_mut();
         file.rewind()?;

@@ -30,6 +30,14 @@ impl OutputFile {
             let advice = "; name another file, or allow it with --overwrite";
             return Err(fail(io::ErrorKind::AlreadyExists.into(), advice));
         }
+        if path.exists() && !path.is_file() {
+            return Err(fail(
+                io::ErrorKind::InvalidInput.into(),
+                "; it is no regular file: name one that is, or a new one",
+            ));
+        }
+        // a link stays a link to the file that is replaced
+        let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -103,6 +111,11 @@ mod tests {
         fs::write(&path, "theirs").expect("writable");
         file.finish(|out| out.write_all(b"ours")).expect_err("it is there now");
         assert_eq!(fs::read_to_string(&path).expect("readable"), "theirs");
+    }
+
+    #[test]
+    fn what_is_no_file_is_never_replaced() {
+        OutputFile::create(Path::new("/dev/null"), true).expect_err("a device");
     }
 
     #[test]

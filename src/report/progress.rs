@@ -39,7 +39,7 @@ impl Progress {
         } else if target.is_hidden() {
             Shown::Plain(None)
         } else {
-            let style = ProgressStyle::with_template("{msg}").expect("the template is ours");
+            let style = ProgressStyle::with_template("{wide_msg}").expect("the template is ours");
             Shown::Terminal(ProgressBar::with_draw_target(None, target).with_style(style))
         };
         Self { load, tally: Tally::default(), shown }
@@ -104,10 +104,10 @@ impl Progress {
     /// By completions or by time, whichever ends the run first.
     fn time_left(&self, pulse: &Pulse, done: u64) -> Option<String> {
         let elapsed = pulse.now.since(self.tally.measured_from()?);
-        let by_count = self
-            .load
-            .completions
-            .map(|all| elapsed.mul_f64(all.get().saturating_sub(done) as f64 / done as f64));
+        let by_count = self.load.completions.and_then(|all| {
+            let rest = all.get().saturating_sub(done) as f64 / done as f64;
+            Duration::try_from_secs_f64(elapsed.as_secs_f64() * rest).ok()
+        });
         let by_time = self.load.duration.map(|duration| duration.saturating_sub(elapsed));
         let left = by_count.into_iter().chain(by_time).min()?;
         Some(format!("{} left", show_duration(Duration::from_secs(left.as_secs_f64().round() as u64))))
