@@ -8,10 +8,11 @@ use crate::backend::{Backend, Client, Request, Settings};
 use crate::clock::{Clock, Date, Stop, SystemClock, stop_pair};
 use crate::engine::{self, Setup};
 use crate::error::Error;
+use crate::failure::FailureKind;
 use crate::plan::{Draft, Given, Plan, defaults};
 use crate::record::Sink;
 use crate::report::{self, DetailLog, OutputFile, Report, SCHEMA, Tool};
-use crate::secret::Secret;
+use crate::secret::{self, Secret};
 use crate::summary::{ClientUsage, Environment, Health, Tally};
 use crate::watch::Watch;
 use crate::wire;
@@ -35,10 +36,12 @@ pub struct Run<'a, 'b> {
 pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
     let client = Client::new(plan.server.clone()).map_err(Error::Server)?;
     let workload = Workload::new(&plan.request, &plan.prompt, plan.unique_prompts.then_some(plan.seed));
+    let secrets = plan.server.secrets();
     let setup = Setup {
         request: &|id| Request { id: plan.request_id(id), body: workload.body(id) },
         backend: &|| -> Box<dyn Backend> { Box::new(client.backend()) },
         dialect: plan.request.dialect,
+        secrets: &secrets,
         clock: &SystemClock,
         stop: run.stop,
     };
@@ -50,13 +53,16 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
     for sink in run.sinks {
         sinks.push(sink);
     }
-    let mut work = || engine::run(&plan.load, &setup, &mut sinks);
-    match &watch {
+    // the end is taken before the watch ends: a slow reading of metrics is not part of the run
+    let mut work = || {
+        engine::run(&plan.load, &setup, &mut sinks)?;
+        Ok::<_, Error>((Date::now(), SystemClock.now().since(began), ClientUsage::now()))
+    };
+    let (ended, wall, after) = match &watch {
         Some(watch) => watch.during(work)?,
         None => work()?,
-    }
+    };
     let complete = !run.stop.requested();
-    let (ended, wall, after) = (Date::now(), SystemClock.now().since(began), ClientUsage::now());
     let (succeeded, failed) = tally.ended_with_warmup();
     let (server, warnings) = watch.map_or((None, vec![]), |watch| watch.end(succeeded, failed, run.stop));
     Ok(Report {
@@ -84,10 +90,17 @@ pub fn ask_model(settings: &Settings) -> Result<String, Error> {
     let fail = |why: String| Error::Server(format!("{url}: {why}"));
     let (status, body) = client.get(&url, ASK_TIMEOUT).map_err(|failure| {
         let (kind, why) = (failure.kind.meaning(), failure.message);
-        Error::Server(format!("cannot reach {}: {kind} ({why}); is the server up?", settings.endpoint.base()))
+        let advice = match failure.kind {
+            FailureKind::Dns => "is the name right?",
+            FailureKind::TlsHandshake => "does it speak https? if not, write http://",
+            FailureKind::TlsCertificate => "SSL_CERT_FILE names the certificates to trust",
+            FailureKind::Protocol => "does it speak http? if it speaks TLS, write https://",
+            _ => "is the server up?",
+        };
+        Error::Server(format!("cannot reach {}: {kind} ({why}); {advice}", settings.endpoint.base()))
     })?;
     if status != 200 {
-        let said = wire::error_message(&body);
+        let said = secret::redacted(&wire::error_message(&body), &settings.secrets());
         let advice = if status == 401 || status == 403 {
             "give a key with --api-key-file"
         } else {

@@ -35,9 +35,16 @@ pub const MASK: &str = "***";
 /// Whether a header of this name carries a secret: authorization, keys, tokens, cookies.
 pub fn is_secret_header(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["authorization", "api-key", "apikey", "token", "cookie", "secret", "password"]
+    ["auth", "key", "token", "cookie", "secret", "password", "credential", "signature", "session"]
         .iter()
         .any(|word| name.contains(word))
+}
+
+/// Text with every one of these secrets masked: a server may echo what it was sent. Very short ones are left, for they
+/// stand in ordinary words too.
+pub fn redacted(text: &str, secrets: &[Secret]) -> String {
+    let worth_masking = secrets.iter().filter(|secret| secret.0.len() >= 6);
+    worth_masking.fold(text.to_owned(), |text, secret| text.replace(&secret.0, MASK))
 }
 
 /// A URL fit to be shown: without user name and password, and without the values of query fields that carry secrets.
@@ -52,9 +59,10 @@ pub fn shown_url(url: &str) -> String {
     format!("{address}?{}", masked.collect::<Vec<_>>().join("&"))
 }
 
-fn is_secret_field(name: &str) -> bool {
+/// Whether a field of this name carries a secret, in a query or in JSON.
+pub fn is_secret_field(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    is_secret_header(&name) || ["key", "sig", "signature", "code"].contains(&name.as_str())
+    is_secret_header(&name) || ["sig", "code"].contains(&name.as_str())
 }
 
 fn without_userinfo(url: &str) -> String {
@@ -78,8 +86,24 @@ mod tests {
     }
 
     #[test]
+    fn an_echoed_secret_is_masked() {
+        let secrets = [Secret::new("sk-canary"), Secret::new("a")];
+        assert_eq!(
+            redacted("no such key: sk-canary, ask an admin", &secrets),
+            "no such key: ***, ask an admin"
+        );
+    }
+
+    #[test]
     fn secret_headers_are_known_by_name() {
-        for name in ["Authorization", "X-Api-Key", "Proxy-Authorization", "Cookie", "x-auth-token"] {
+        for name in [
+            "Authorization",
+            "X-Api-Key",
+            "Proxy-Authorization",
+            "Cookie",
+            "x-auth-token",
+            "Ocp-Apim-Subscription-Key",
+        ] {
             assert!(is_secret_header(name), "{name}");
         }
         for name in ["X-Request-Id", "Content-Type", "Host"] {

@@ -17,8 +17,9 @@ pub struct Watch<'a> {
     gauges: Mutex<GaugeTrack>,
 }
 
-/// Longest time for one reading.
+/// Longest time for a reading before or after the run, and for one while it goes on.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
+const POLL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time between two readings while the run goes on.
 const POLL_EVERY: Duration = Duration::from_secs(1);
 /// A server may count a request a little after its reply has ended.
@@ -29,7 +30,9 @@ impl<'a> Watch<'a> {
     /// Takes the first reading. `endpoint` is the URL that requests go to.
     pub fn begin(client: &'a Client, endpoint: &str) -> Self {
         let url = metrics_url(endpoint);
-        let before = read(client, &url).inspect_err(|why| log::info!("no server metrics: {url}: {why}")).ok();
+        let before = read(client, &url, READ_TIMEOUT)
+            .inspect_err(|why| log::info!("no server metrics: {url}: {why}"))
+            .ok();
         Self { client, url, before, gauges: Mutex::default() }
     }
 
@@ -52,7 +55,7 @@ impl<'a> Watch<'a> {
 
     fn poll(&self, stop: &Stop) {
         while stop.sleep(POLL_EVERY) {
-            match read(self.client, &self.url) {
+            match read(self.client, &self.url, POLL_TIMEOUT) {
                 Ok(reading) => self.gauges.lock().push(&reading),
                 Err(why) => log::debug!("{}: {why}", self.url),
             }
@@ -85,7 +88,7 @@ impl<'a> Watch<'a> {
     }
 
     fn window(&self, before: &Reading) -> Result<ServerWindow, String> {
-        ServerWindow::between(before, &read(self.client, &self.url)?)
+        ServerWindow::between(before, &read(self.client, &self.url, READ_TIMEOUT)?)
     }
 }
 
@@ -104,8 +107,8 @@ fn disagreement(window: &ServerWindow, succeeded: u64, failed: u64) -> Option<St
     ))
 }
 
-fn read(client: &Client, url: &str) -> Result<Reading, String> {
-    let (status, body) = client.get(url, READ_TIMEOUT).map_err(|failure| failure.to_string())?;
+fn read(client: &Client, url: &str, timeout: Duration) -> Result<Reading, String> {
+    let (status, body) = client.get(url, timeout).map_err(|failure| failure.to_string())?;
     if status != 200 {
         return Err(format!("status {status}"));
     }

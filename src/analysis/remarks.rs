@@ -11,6 +11,7 @@ pub fn remarks(load: &Load, summary: &Summary) -> Vec<String> {
         errors(summary),
         no_requests(summary),
         idle_threads(load, summary),
+        cold_threads(load),
         few_requests(summary),
         consistency(summary),
         unknown_tokens(summary),
@@ -33,7 +34,15 @@ fn errors(summary: &Summary) -> Option<String> {
     let failed = show_count(requests.failed);
     let share = show_share(requests.failed as f64 / requests.sent.max(1) as f64);
     if requests.succeeded == 0 {
-        return Some(format!("no request succeeded; most failed with {}: {}", first.kind, first.meaning));
+        let advice = match first.kind.as_str() {
+            "http_401" | "http_403" => "; give the right key with --api-key-file",
+            "http_404" => "; is the --url's path right, and does the server have that --model?",
+            _ => "",
+        };
+        return Some(format!(
+            "no request succeeded; most failed with {}: {}{advice}",
+            first.kind, first.meaning
+        ));
     }
     Some(format!(
         "{failed} of {} requests failed ({share}), most with {} ({}); the times are those of the others, so a server \
@@ -49,6 +58,17 @@ fn idle_threads(load: &Load, summary: &Summary) -> Option<String> {
     let threads = load.threads.get() as u64;
     (sent > 0 && sent < threads).then(|| {
         format!("{} threads for {sent} requests: at most {sent} were in flight at once", show_count(threads))
+    })
+}
+
+fn cold_threads(load: &Load) -> Option<String> {
+    let threads = load.threads.get() as u64;
+    (load.warmup > 0 && load.warmup < threads).then(|| {
+        format!(
+            "{} requests for warm-up are fewer than the {} threads: the others measured their first request cold",
+            show_count(load.warmup),
+            show_count(threads)
+        )
     })
 }
 

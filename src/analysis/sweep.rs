@@ -10,6 +10,8 @@ use crate::summary::Summary;
 pub struct Sweep {
     /// One for each run, in the order in which they were made.
     pub points: Vec<Point>,
+    /// Whether throughput is in output tokens; else in completions.
+    pub in_tokens: bool,
     /// Index of the best point; `None` unless threads were swept and a request succeeded.
     pub best: Option<usize>,
 }
@@ -19,8 +21,9 @@ pub struct Sweep {
 pub struct Point {
     /// Threads of the run.
     pub threads: usize,
-    /// Completions per second; `None` when none succeeded.
-    pub requests_per_s: Option<f64>,
+    /// Output tokens per second, or completions per second where the server counts no tokens; `None` when no request
+    /// succeeded.
+    pub throughput: Option<f64>,
     /// Throughput per thread ÷ that of the point with the fewest threads; 1 is perfect scaling. `None` without
     /// throughput.
     pub scaling_efficiency: Option<f64>,
@@ -32,28 +35,39 @@ const NEAR: f64 = 0.95;
 impl Sweep {
     /// Puts runs side by side.
     pub fn new<'a>(kind: SuiteKind, runs: impl IntoIterator<Item = (&'a Load, &'a Summary)>) -> Self {
-        let rated = |(load, summary): (&Load, &Summary)| {
-            let rate = summary.throughput.requests_per_s.filter(|rate| *rate > 0.0);
-            Point { threads: load.threads.get(), requests_per_s: rate, scaling_efficiency: None }
+        let runs: Vec<_> = runs.into_iter().collect();
+        // replies differ in length from run to run, so tokens tell more than completions; but only one of them for all
+        let in_tokens = runs.iter().all(|(_, summary)| {
+            summary.throughput.output_tokens_per_s.is_some() || summary.requests.succeeded == 0
+        });
+        let rated = |(load, summary): &(&Load, &Summary)| {
+            let rates = &summary.throughput;
+            let rate = if in_tokens { rates.output_tokens_per_s } else { rates.requests_per_s };
+            Point {
+                threads: load.threads.get(),
+                throughput: rate.filter(|rate| *rate > 0.0),
+                scaling_efficiency: None,
+            }
         };
-        let mut points: Vec<Point> = runs.into_iter().map(rated).collect();
+        let mut points: Vec<Point> = runs.iter().map(rated).collect();
         if kind != SuiteKind::Threads {
-            return Self { points, best: None };
+            return Self { points, in_tokens, best: None };
         }
-        let per_thread = |point: &Point| Some(point.requests_per_s? / point.threads as f64);
-        let base = points.iter().min_by_key(|point| point.threads).and_then(per_thread);
+        let per_thread = |point: &Point| Some(point.throughput? / point.threads as f64);
+        let base = points.iter().filter(|point| point.throughput.is_some()).min_by_key(|point| point.threads);
+        let base = base.and_then(per_thread);
         for point in &mut points {
             point.scaling_efficiency = per_thread(point).zip(base).map(|(own, base)| own / base);
         }
         let best = best(&points);
-        Self { points, best }
+        Self { points, in_tokens, best }
     }
 }
 
 /// The fewest threads whose throughput is within 5 % of the highest.
 fn best(points: &[Point]) -> Option<usize> {
-    let highest = points.iter().filter_map(|point| point.requests_per_s).max_by(f64::total_cmp)?;
-    let is_near = |point: &Point| point.requests_per_s.is_some_and(|rate| rate >= highest * NEAR);
+    let highest = points.iter().filter_map(|point| point.throughput).max_by(f64::total_cmp)?;
+    let is_near = |point: &Point| point.throughput.is_some_and(|rate| rate >= highest * NEAR);
     (0..points.len()).filter(|i| is_near(&points[*i])).min_by_key(|i| points[*i].threads)
 }
 
@@ -62,7 +76,7 @@ mod tests {
     use super::*;
 
     fn points(rates: &[(usize, Option<f64>)]) -> Vec<Point> {
-        let point = |&(threads, requests_per_s)| Point { threads, requests_per_s, scaling_efficiency: None };
+        let point = |&(threads, throughput)| Point { threads, throughput, scaling_efficiency: None };
         rates.iter().map(point).collect()
     }
 

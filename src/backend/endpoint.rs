@@ -28,7 +28,11 @@ impl Endpoint {
     pub fn parse(url: &str, dialect: Option<Dialect>) -> Result<Self, String> {
         let url = url.trim();
         if !url.starts_with("http://") && !url.starts_with("https://") {
-            return Err(format!("has no http:// or https://; write http://{}", url.trim_start_matches('/')));
+            let address = url.split_once("://").map_or(url, |(_, address)| address);
+            return Err(format!(
+                "has no http:// or https://; write http://{}",
+                address.trim_start_matches('/')
+            ));
         }
         let uri: Uri = url.parse().map_err(|e| format!("not a URL: {e}; write http://host:8000"))?;
         let authority = uri.authority().ok_or("names no host; write http://host:8000")?;
@@ -79,6 +83,11 @@ fn resolve_path(path: &str, dialect: Option<Dialect>) -> Result<(&str, Dialect, 
         return Ok((bare, dialect, format!("{bare}{}", dialect.path())));
     }
     let told = Dialect::of_path(path);
+    if let (Some(asked), Some(told)) = (dialect, told)
+        && asked != told
+    {
+        return Err(format!("path '{path}' is of another dialect than --api says; give one of them"));
+    }
     let dialect = dialect.or(told).ok_or_else(|| {
         format!(
             "path '{path}' ends in neither /chat/completions nor /completions; \

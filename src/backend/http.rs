@@ -11,11 +11,11 @@ use ureq::{Agent, Error};
 use super::endpoint::Endpoint;
 use super::tls::{self, SharedTls};
 use super::transport::{self, CachedResolver, Cause, Marks, Phase, ProbeConnector};
-use super::{Backend, Chunk, Exchange, Head, Request};
-use crate::clock::{Clock, SystemClock};
+use super::{Backend, Chunk, Exchange, Head, Request, Trace};
+use crate::clock::{Clock, Moment, SystemClock};
 use crate::failure::{Failure, FailureKind};
 use crate::secret::{MASK, Secret, is_secret_header};
-use crate::units::as_seconds;
+use crate::units::{as_seconds, show_duration};
 
 /// How to reach a server. Serialised without the key, and with the values of secret headers masked.
 #[derive(Clone, Debug, Serialize)]
@@ -28,7 +28,7 @@ pub struct Settings {
     pub key: Option<Secret>,
     /// More headers, sent with every request.
     #[serde(serialize_with = "masked")]
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(String, Secret)>,
     /// Longest time for connecting and TLS, name lookup excepted.
     #[serde(rename = "connect_timeout_s", serialize_with = "as_seconds")]
     pub connect_timeout: Duration,
@@ -40,9 +40,20 @@ pub struct Settings {
     pub timeout: Duration,
 }
 
-fn masked<S: Serializer>(headers: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+impl Settings {
+    /// Everything in it that must not be shown: the key and the values of secret headers.
+    pub fn secrets(&self) -> Vec<Secret> {
+        let headers = self.headers.iter().filter(|(name, _)| is_secret_header(name));
+        // a scheme such as Bearer stands before the secret itself
+        let values =
+            headers.map(|(_, value)| Secret::new(value.reveal().rsplit(' ').next().unwrap_or_default()));
+        self.key.iter().cloned().chain(values).collect()
+    }
+}
+
+fn masked<S: Serializer>(headers: &[(String, Secret)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(headers.iter().map(|(name, value)| {
-        let shown = if is_secret_header(name) { MASK } else { value };
+        let shown = if is_secret_header(name) { MASK } else { value.reveal() };
         (name, shown)
     }))
 }
@@ -147,15 +158,20 @@ fn request_parts(settings: &Settings, method: Method, url: &str) -> Result<http:
         request.body(()).map_err(|e| format!("cannot build the request: {e}"))?.into_parts();
     for (name, value) in &settings.headers {
         let header: HeaderName = name.parse().map_err(|_| format!("'{name}' is not a header name"))?;
-        let mut value =
-            HeaderValue::from_str(value).map_err(|_| format!("header '{name}' cannot carry this value"))?;
-        if is_secret_header(name) {
-            value = sensitive(value);
+        if OURS.contains(&header.as_str()) {
+            return Err(format!("'{name}' cannot be set; it follows from the request"));
         }
-        parts.headers.insert(header, value);
+        let value = HeaderValue::from_str(value.reveal())
+            .map_err(|_| format!("header '{name}' cannot carry this value"))?;
+        // whoever prints the request must not print what may be a secret
+        let value = sensitive(value);
+        parts.headers.append(header, value);
     }
     Ok(parts)
 }
+
+/// Headers that frame a request: another value would break it.
+const OURS: [&str; 5] = ["connection", "content-length", "content-type", "expect", "transfer-encoding"];
 
 fn sensitive(mut value: HeaderValue) -> HeaderValue {
     value.set_sensitive(true);
@@ -178,8 +194,10 @@ impl Backend for HttpBackend {
         transport::begin(deadline, idle, connect);
         let mut outcome = self.exchange(request, on_chunk);
         let mut is_retry = false;
-        if outcome.is_err() && is_stale(&transport::marks()) {
+        let mut wasted = Trace::default();
+        if outcome.is_err() && is_stale(&transport::marks(), SystemClock.now()) {
             is_retry = true;
+            wasted = transport::marks().trace;
             transport::begin(deadline, idle, connect);
             outcome = self.exchange(request, on_chunk);
         }
@@ -192,6 +210,7 @@ impl Backend for HttpBackend {
         }
         let mut trace = marks.trace;
         trace.stale_retry = is_retry;
+        trace.bytes_sent += wasted.bytes_sent;
         Exchange { trace, result }
     }
 }
@@ -205,7 +224,8 @@ impl HttpBackend {
     ) -> Result<(), (Error, bool)> {
         let mut parts = self.client.post.clone();
         if let Ok(id) = HeaderValue::from_str(&request.id) {
-            parts.headers.insert("x-request-id", id);
+            // the user's own comes first
+            parts.headers.entry("x-request-id").or_insert(id);
         }
         let reply =
             self.agent.run(http::Request::from_parts(parts, &request.body[..])).map_err(|e| (e, false))?;
@@ -220,7 +240,7 @@ impl HttpBackend {
         loop {
             match reader.read(&mut self.buffer) {
                 // only a body read to its end leaves the connection open for the next request
-                Ok(0) => return Ok(()),
+                Ok(0) => return transport::last_io_error().map_or(Ok(()), |error| Err((error, true))),
                 Ok(n) => on_chunk(Chunk::Body { at: transport::last_read(), bytes: &self.buffer[..n] }),
                 Err(error) => return Err((Error::from(error), true)),
             }
@@ -228,22 +248,26 @@ impl HttpBackend {
     }
 }
 
-/// A kept connection that the server had closed by the time it was used: nothing of a reply came.
-fn is_stale(marks: &Marks) -> bool {
-    let is_closed = match &marks.cause {
-        None => true,
-        Some(Cause::Io(..)) => true,
-        Some(_) => false,
-    };
-    marks.trace.reused == Some(true) && marks.trace.first_byte.is_none() && is_closed
+/// A kept connection that the server had closed by the time it was used: nothing of a reply came, and the end came
+/// about as fast as it can. A server that takes its time before it hangs up has had the request: that is its failure.
+fn is_stale(marks: &Marks, now: Moment) -> bool {
+    let is_closed = matches!(marks.cause, None | Some(Cause::Io(..)));
+    let is_prompt = marks.trace.sent.is_none_or(|sent| now.since(sent) < STALE_WITHIN);
+    marks.trace.reused == Some(true) && marks.trace.first_byte.is_none() && is_closed && is_prompt
 }
+
+/// Longest time after sending in which the end of a kept connection still counts as stale.
+const STALE_WITHIN: Duration = Duration::from_millis(250);
 
 /// The one kind that a failed exchange is of, from ureq's error and from what the transport saw.
 fn classify(error: &Error, marks: &Marks, in_body: bool) -> Failure {
     let kind = kind_of(error, marks, in_body);
     let message = match &marks.cause {
         Some(Cause::Dns(words) | Cause::Io(.., words)) => words.clone(),
-        _ => error.to_string(),
+        Some(Cause::ConnectTimeout) => format!("after {}", show_duration(marks.connect_timeout)),
+        Some(Cause::Idle) => format!("no byte for {}", show_duration(marks.idle)),
+        Some(Cause::Total) => "the time for the request was over".to_owned(),
+        None => error.to_string(),
     };
     Failure::new(kind, message)
 }

@@ -88,6 +88,14 @@ pub fn last_read() -> Moment {
     MARKS.with_borrow(|marks| marks.last_read)
 }
 
+/// The system's error of this exchange, if there was one: ureq takes a reset for the end of a body that has no length.
+pub fn last_io_error() -> Option<Error> {
+    MARKS.with_borrow(|marks| match &marks.cause {
+        Some(Cause::Io(_, kind, ..)) => Some(Error::Io((*kind).into())),
+        _ => None,
+    })
+}
+
 /// Notes something about this thread's exchange.
 pub fn note<R>(f: impl FnOnce(&mut Marks) -> R) -> R {
     MARKS.with_borrow_mut(f)
@@ -242,8 +250,12 @@ impl ProbeTransport {
             return Ok(());
         }
         let (budget, cause) = budget();
+        if budget.is_zero() {
+            return Err(gave_up(ErrorKind::TimedOut.into(), Phase::Sending, Cause::Total));
+        }
         if is_worth_setting(self.write_timeout, budget) {
-            self.socket.0.set_write_timeout(Some(budget))?;
+            let set = self.socket.0.set_write_timeout(Some(budget));
+            set.map_err(|error| gave_up(error, Phase::Sending, Cause::Total))?;
             self.write_timeout = Some(budget);
         }
         let began = SystemClock.now();
@@ -273,7 +285,8 @@ impl ProbeTransport {
                 return Err(gave_up(ErrorKind::TimedOut.into(), Phase::Receiving, Cause::Total));
             }
             if is_worth_setting(self.read_timeout, budget) {
-                self.socket.0.set_read_timeout(Some(budget))?;
+                let set = self.socket.0.set_read_timeout(Some(budget));
+                set.map_err(|error| gave_up(error, Phase::Receiving, Cause::Total))?;
                 self.read_timeout = Some(budget);
             }
             let room = self.buffers.input_append_buf();

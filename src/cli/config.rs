@@ -247,11 +247,11 @@ impl<'t> Reading<'t> {
         Some(Given::new(counts, self.origin(entry)))
     }
 
-    fn headers(&mut self, entry: Option<Entry<'t>>) -> Vec<Given<(String, String)>> {
+    fn headers(&mut self, entry: Option<Entry<'t>>) -> Vec<Given<(String, Secret)>> {
         let headers = self.members(entry, None).0;
         headers
             .into_iter()
-            .filter_map(|(name, entry)| self.read(Some(entry), |raw| Ok((name, text(raw)?))))
+            .filter_map(|(name, entry)| self.read(Some(entry), |raw| Ok((name, Secret::new(&text(raw)?)))))
             .collect()
     }
 
@@ -631,7 +631,7 @@ mod tests {
         assert_eq!(value(draft.connect_timeout), Duration::from_millis(500));
         assert_eq!(value(draft.idle_timeout), Duration::from_secs(10));
         let headers: Vec<(&str, &str)> =
-            draft.headers.iter().map(|given| (given.value.0.as_str(), given.value.1.as_str())).collect();
+            draft.headers.iter().map(|given| (given.value.0.as_str(), given.value.1.reveal())).collect();
         assert_eq!(headers, [("X-Team", "a"), ("X-Id", "b")]);
         assert_eq!(value(draft.max_tokens), 16);
         assert_eq!(value(draft.temperature), 0.0);

@@ -94,10 +94,19 @@ pub fn parse(words: &[String], around: &Surroundings<'_>) -> Result<Order, Error
     }
 }
 
-/// argh's own words for a mistyped flag, and where to find the right one.
+/// argh's own words for a mistyped flag, with what it cannot know.
 fn unknown_words(output: &str) -> Error {
-    let said = output.trim().replace('\n', " ");
-    Error::Usage(vec![Mistake::new("command line", format!("{said}; see vllm-loadgen --help"))])
+    let said = output.trim().trim_end_matches('.').replace('\n', " ");
+    let advice = match said.strip_prefix("Unrecognized argument: ") {
+        Some(url) if url.starts_with("http://") || url.starts_with("https://") => {
+            format!("write --url {url}")
+        }
+        Some(word) if !word.starts_with(['-', '"']) => {
+            "a flag is missing before it; lists are whole numbers, such as --compare 10 50 100".to_owned()
+        }
+        _ => "see vllm-loadgen --help".to_owned(),
+    };
+    Error::Usage(vec![Mistake::new("command line", format!("{said}; {advice}"))])
 }
 
 fn run_order(flags: &Flags, around: &Surroundings<'_>) -> Result<Order, Error> {
@@ -113,20 +122,28 @@ fn run_order(flags: &Flags, around: &Surroundings<'_>) -> Result<Order, Error> {
             "give one of them; the simulated server has a URL of its own",
         );
     }
-    let base = config_file(flags, around, &mut typed, &mut notes)?;
-    if !typed.mistakes.is_empty() {
-        return Err(Error::Usage(typed.mistakes));
+    if let (Some(file), true) = (&flags.api_key_file, simulate.is_some()) {
+        typed.add(
+            format!("--simulate and --api-key-file '{file}'"),
+            "leave the key out; the simulated server wants none",
+        );
     }
+    let base = config_file(flags, around, &mut typed, &mut notes)?;
     if flags.sync {
         notes.push(
             "--sync: requests are always synchronous here, one thread each; there is no other mode"
                 .to_owned(),
         );
     }
+    let model = draft.model.clone();
     let mut draft = draft.over(base);
-    if simulate.is_some() {
-        // those of the file are for another server
+    let simulate = simulate.map(|behavior| {
+        // those of the file are for another server; a model that was typed is what the simulator serves
         (draft.url, draft.model, draft.key) = (None, None, None);
+        Behavior { model: model.map_or(behavior.model, |model| model.value), ..behavior }
+    });
+    if !typed.mistakes.is_empty() {
+        return Err(Error::Usage(with_mistakes_of(&draft, typed.mistakes)));
     }
     Ok(Order::Run(Box::new(RunOrder {
         draft,
@@ -136,6 +153,14 @@ fn run_order(flags: &Flags, around: &Surroundings<'_>) -> Result<Order, Error> {
         verbosity: flags.verbose,
         notes,
     })))
+}
+
+/// The mistakes found so far, and those that the rest of the draft makes.
+fn with_mistakes_of(draft: &Draft, mut mistakes: Vec<Mistake>) -> Vec<Mistake> {
+    if let Err(Error::Usage(more)) = draft.check(&mut |_| Ok(String::new())) {
+        mistakes.extend(more);
+    }
+    mistakes
 }
 
 fn config_file(

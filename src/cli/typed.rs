@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::flags::{Flags, Simulate};
 use crate::error::Mistake;
 use crate::plan::{Draft, Given, Origin};
+use crate::secret::Secret;
 use crate::sim::Behavior;
 use crate::units::{parse_duration, parse_share};
 use crate::wire::Dialect;
@@ -201,11 +202,9 @@ fn dialect(text: &str) -> Result<Dialect, String> {
     }
 }
 
-fn header(text: &str) -> Result<(String, String), String> {
+fn header(text: &str) -> Result<(String, Secret), String> {
     match text.split_once(':') {
-        Some((name, value)) if !name.trim().is_empty() => {
-            Ok((name.trim().to_owned(), value.trim().to_owned()))
-        }
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), Secret::new(value))),
         _ => Err("not a header; write 'Name: value'".to_owned()),
     }
 }

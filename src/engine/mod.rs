@@ -17,7 +17,8 @@ use crate::backend::{Backend, Request};
 use crate::clock::{Clock, Moment, Stop};
 use crate::error::Error;
 use crate::plan::Load;
-use crate::record::{Phase, Pulse, Record, Sink};
+use crate::record::{Outcome, Phase, Pulse, Record, Sink};
+use crate::secret::{Secret, redacted};
 use crate::wire::Dialect;
 use intake::Intake;
 
@@ -37,6 +38,8 @@ pub struct Setup<'a> {
     pub backend: &'a (dyn Fn() -> Box<dyn Backend + 'a> + Sync),
     /// How replies are to be read.
     pub dialect: Dialect,
+    /// What a server must not smuggle into the records by echoing it.
+    pub secrets: &'a [Secret],
     /// The run's time.
     pub clock: &'a dyn Clock,
     /// Ends the run early: no further request is sent.
@@ -152,7 +155,11 @@ impl Floor<'_, '_> {
 fn attempt(job: &Job, started: Moment, backend: &mut dyn Backend, setup: &Setup<'_>) -> Record {
     let mut intake = Intake::new(setup.dialect);
     let exchange = backend.stream(&job.request, &mut |chunk| intake.take(chunk));
-    intake.into_record(job.id, job.phase, (started, started), exchange, setup.clock.now())
+    let mut record = intake.into_record(job.id, job.phase, (started, started), exchange, setup.clock.now());
+    if let Outcome::Failed(failure) = &mut record.outcome {
+        failure.message = redacted(&failure.message, setup.secrets);
+    }
+    record
 }
 
 /// Gives every record to every sink, and a pulse in between, until the last worker has gone.

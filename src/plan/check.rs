@@ -1,7 +1,7 @@
 //! From a draft to plans: every mistake is found before the first one is told.
 
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::draft::{Draft, Given, Origin, ScenarioDraft};
@@ -9,7 +9,11 @@ use super::{Csv, Load, Outputs, Plan, Suite, SuiteKind, defaults};
 use crate::backend::{Client, Endpoint, Settings};
 use crate::error::{Error, Mistake};
 use crate::random::fresh_seed;
+use crate::secret::{Secret, shown_url};
 use crate::wire::Ask;
+
+/// A thread takes four mappings of memory, and Linux gives a process 65,530 of them unless told otherwise.
+const MAX_THREADS: usize = 16_000;
 
 /// One run's own numbers, before they are checked.
 struct Case {
@@ -165,8 +169,10 @@ impl Draft {
 
     fn load(&self, case: &Case, found: &mut Findings) -> Option<Load> {
         let threads = usize::try_from(case.threads.value).ok().and_then(NonZeroUsize::new);
+        let threads = threads.filter(|threads| threads.get() <= MAX_THREADS);
         if threads.is_none() {
-            found.add(case.threads.mistake(case.threads.value, "write a whole number above 0"));
+            let problem = format!("write a whole number from 1 to {MAX_THREADS}");
+            found.add(case.threads.mistake(case.threads.value, problem));
         }
         let completions = case.completions.as_ref().map(|n| (n, NonZeroU64::new(n.value)));
         if let Some((given, None)) = completions {
@@ -228,10 +234,11 @@ impl Draft {
         for timeout in [&self.timeout, &self.idle_timeout, &self.connect_timeout] {
             found.positive(timeout.as_ref());
         }
-        let endpoint = endpoint.map_err(|problem| found.add(url.mistake(&url.value, problem))).ok()?;
+        let endpoint =
+            endpoint.map_err(|problem| found.add(url.mistake(shown_url(&url.value), problem))).ok()?;
         let settings = Settings {
             endpoint,
-            key: self.key.as_ref().map(|(key, _)| key.clone()),
+            key: self.effective_key().map(|(key, _)| key.clone()),
             headers: self.headers.iter().map(|header| header.value.clone()).collect(),
             connect_timeout: or(&self.connect_timeout, defaults::CONNECT_TIMEOUT),
             idle_timeout: or(&self.idle_timeout, defaults::IDLE_TIMEOUT),
@@ -243,15 +250,42 @@ impl Draft {
         Some(settings)
     }
 
+    /// The key, unless a header of the user's own takes its place.
+    fn effective_key(&self) -> Option<&(Secret, String)> {
+        self.key.as_ref().filter(|_| self.authorization().is_none())
+    }
+
+    fn authorization(&self) -> Option<&Given<(String, Secret)>> {
+        self.headers.iter().find(|header| header.value.0.eq_ignore_ascii_case("authorization"))
+    }
+
+    fn key_source(&self) -> Option<String> {
+        match self.authorization() {
+            Some(header) => Some(format!("{}: Authorization", header.origin)),
+            None => self.key.as_ref().map(|(_, source)| source.clone()),
+        }
+    }
+
     fn outputs(&self, kind: SuiteKind, found: &mut Findings) -> Outputs {
         let folder = self.output_dir.as_ref().map(|dir| dir.value.clone());
-        let save = self.save || (folder.is_some() && kind != SuiteKind::Scenarios);
+        let save = self.save || folder.is_some();
         if let (Some(output), true) = (&self.output, kind != SuiteKind::Single) {
             let problem = "names one file, and this makes several runs; use --output-dir DIR";
             found.add(output.mistake(output.value.display(), problem));
         }
         if let (Some(csv), true) = (&self.csv, self.no_csv) {
             found.add(Mistake::new(format!("{} and --no-csv", csv.origin), "give one of them"));
+        }
+        if let (Some(output), Some(csv)) = (&self.output, &self.csv)
+            && plain(&output.value).eq(plain(&csv.value))
+        {
+            let place = format!("{} and {} '{}'", output.origin, csv.origin, csv.value.display());
+            found.add(Mistake::new(place, "name two files; one would replace the other"));
+        }
+        for path in [&self.output, &self.csv, &self.output_dir].into_iter().flatten() {
+            if path.value.as_os_str().is_empty() {
+                found.add(path.mistake("", "name a file or folder"));
+            }
         }
         let folder = folder.unwrap_or_else(|| PathBuf::from(defaults::OUTPUT_DIR));
         let wants_csv = !self.no_csv && (kind == SuiteKind::Scenarios || (save && kind != SuiteKind::Single));
@@ -269,6 +303,7 @@ impl Draft {
     }
 
     fn plan(&self, case: Case, load: Load, settings: &Settings, model: &str, seed: u64) -> Plan {
+        let extra = self.extra_body.as_ref().map(|extra| extra.value.clone()).unwrap_or_default();
         let request = Ask {
             dialect: settings.endpoint.dialect,
             model: model.to_owned(),
@@ -277,15 +312,16 @@ impl Draft {
             temperature: self.temperature.as_ref().map(|t| t.value),
             ignore_eos: self.ignore_eos.unwrap_or(false),
             continuous_usage: self.continuous_usage.unwrap_or(false),
-            extra: self.extra_body.as_ref().map(|extra| extra.value.clone()).unwrap_or_default(),
+            extra,
         };
+        let request = request.with_extra_told();
         let plan = Plan {
             run_id: format!("lg-{:012x}", fresh_seed() & 0xffff_ffff_ffff),
             hash: String::new(),
             scenario: case.scenario,
             simulated: self.simulated.clone(),
             server: settings.clone(),
-            key_source: self.key.as_ref().map(|(_, source)| source.clone()),
+            key_source: self.key_source(),
             request,
             prompt: case.prompt.value,
             unique_prompts: self.unique_prompts.unwrap_or(false),
@@ -294,6 +330,11 @@ impl Draft {
         };
         plan.hashed()
     }
+}
+
+/// The parts of a path that tell it from others: `./a` is `a`.
+fn plain(path: &Path) -> impl Iterator<Item = Component<'_>> {
+    path.components().filter(|part| *part != Component::CurDir)
 }
 
 /// The mistakes found so far.
@@ -368,7 +409,7 @@ mod tests {
         };
         let found = mistakes(&draft);
         assert_eq!(found.len(), 5, "{found:#?}");
-        assert!(found.contains(&"--threads '0': write a whole number above 0".to_owned()));
+        assert!(found.contains(&"--threads '0': write a whole number from 1 to 16000".to_owned()));
     }
 
     #[test]

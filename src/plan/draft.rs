@@ -88,7 +88,7 @@ pub struct Draft {
     pub timeout: Option<Given<Duration>>,
     pub idle_timeout: Option<Given<Duration>>,
     pub connect_timeout: Option<Given<Duration>>,
-    pub headers: Vec<Given<(String, String)>>,
+    pub headers: Vec<Given<(String, Secret)>>,
     pub prompt: Option<Given<String>>,
     pub unique_prompts: Option<bool>,
     pub max_tokens: Option<Given<u64>>,

@@ -136,7 +136,7 @@ fn latencies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let rate = summary.requests.success_rate.map_or(UNKNOWN.to_owned(), show_share);
     writeln!(out, "\nLatency in ms, of the successful requests ({rate} of all); {}", report.plan.load)?;
     let names = statistics().map(|(name, _)| name.to_owned());
-    let mut table = table(std::iter::once(String::new()).chain(names));
+    let mut table = table(["".to_owned(), "n".to_owned()].into_iter().chain(names));
     let rows = [
         ("E2E", &latency.e2e),
         ("TTFT", &latency.ttft),
@@ -145,14 +145,17 @@ fn latencies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         ("connect", &latency.connect),
     ];
     for (name, distribution) in rows {
-        if name == "connect" && distribution.is_none() {
+        // connecting may be done before the measurement; without streams there are no tokens to time
+        if distribution.is_none() && (name == "connect" || (name != "E2E" && !report.plan.request.streams()))
+        {
             continue;
         }
         let figures = statistics().map(|(_, of)| match distribution {
             Some(d) => significant(of(d)),
             None => UNKNOWN.to_owned(),
         });
-        table.add_row(std::iter::once(name.to_owned()).chain(figures));
+        let count = distribution.as_ref().map_or(UNKNOWN.to_owned(), |d| show_count(d.count));
+        table.add_row([name.to_owned(), count].into_iter().chain(figures));
     }
     print_table(table, out)
 }
@@ -166,7 +169,7 @@ fn errors(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
         let count = show_count(line.count);
         let group = serde_json::to_value(line.group)?;
         let group = group.as_str().unwrap_or_default();
-        writeln!(out, "  {count:>7} × {} ({group}): {}", line.kind, line.meaning)?;
+        writeln!(out, "  {count:>7} × {} (a {group} error): {}", line.kind, line.meaning)?;
         writeln!(out, "            e.g. request {}: {}", line.first_request, printable(&line.example, 200))?;
     }
     Ok(())
@@ -268,7 +271,7 @@ pub fn print_sweep(kind: SuiteKind, reports: &[Report], out: &mut dyn Write) -> 
     for (report, point) in reports.iter().zip(&sweep.points) {
         let mut cells = cells(report);
         if by_threads {
-            cells.push(point.scaling_efficiency.map_or(UNKNOWN.to_owned(), show_share));
+            cells.push(point.scaling_efficiency.map_or(UNKNOWN.to_owned(), |e| format!("{:.0}%", e * 100.0)));
         }
         if kind == SuiteKind::Scenarios {
             cells.insert(0, printable(report.plan.scenario.as_deref().unwrap_or_default(), 30));
@@ -277,13 +280,28 @@ pub fn print_sweep(kind: SuiteKind, reports: &[Report], out: &mut dyn Write) -> 
     }
     print_table(table, out)?;
     let Some(best) = sweep.best else { return Ok(()) };
-    let (threads, rate) = (sweep.points[best].threads, sweep.points[best].requests_per_s.unwrap_or_default());
+    let (threads, rate) = (sweep.points[best].threads, sweep.points[best].throughput.unwrap_or_default());
+    let unit = if sweep.in_tokens { "output tokens/s" } else { "completions/s" };
     writeln!(
         out,
-        "\nBest point: {threads} threads, {} completions/s: the fewest threads within 5% of the highest throughput",
+        "\nBest point: {threads} threads, {} {unit}: the fewest threads within 5% of the highest throughput",
         significant(rate)
     )?;
-    writeln!(out, "Efficiency is throughput per thread against that of the run with the fewest threads")
+    writeln!(out, "Efficiency is {unit} per thread against those of the run with the fewest threads")?;
+    if unequal_lengths(reports) {
+        writeln!(
+            out,
+            "The runs' replies differ in length; --ignore-eos makes them equal and the runs comparable"
+        )?;
+    }
+    Ok(())
+}
+
+/// Whether the mean reply of one run is more than a tenth longer than that of another.
+fn unequal_lengths(reports: &[Report]) -> bool {
+    let means = reports.iter().filter_map(|report| Some(report.summary.latency.output_tokens.as_ref()?.mean));
+    let (min, max) = means.fold((f64::MAX, 0.0_f64), |(min, max), mean| (min.min(mean), max.max(mean)));
+    max > min * 1.1
 }
 
 fn cells(report: &Report) -> Vec<String> {

@@ -54,8 +54,10 @@ struct Times {
 /// Nanoseconds in the unit of the histograms, and in a millisecond.
 const MICROSECOND: u64 = 1_000;
 const MILLISECOND: f64 = 1e6;
-/// A server can name as many timings as it likes; this many are kept.
-const MAX_TIMINGS: usize = 64;
+/// A server can name as many timings and finish reasons as it likes; this many are kept.
+const MAX_NAMES: usize = 64;
+/// No server bundles more; a `usage` that says so must not outweigh everybody else's.
+const MAX_TOKENS_PER_EVENT: u32 = 65_536;
 
 impl Default for Tally {
     fn default() -> Self {
@@ -151,7 +153,10 @@ impl Tally {
 
     fn add_success(&mut self, record: &Record) {
         self.succeeded += 1;
-        let reason = record.finish_reason.as_ref().map_or("none".to_owned(), ToString::to_string);
+        let mut reason = record.finish_reason.as_ref().map_or("none".to_owned(), ToString::to_string);
+        if self.finish_reasons.len() >= MAX_NAMES && !self.finish_reasons.contains_key(&reason) {
+            reason = "other".to_owned();
+        }
         *self.finish_reasons.entry(reason).or_default() += 1;
         self.add_tokens(record);
         self.add_times(record);
@@ -184,13 +189,15 @@ impl Tally {
     fn add_itl(&mut self, record: &Record) {
         record.gaps().for_each(|gap| self.times.inter_event.add(nanos(gap)));
         let (source, itl) = record.itl();
-        itl.for_each(|(latency, tokens)| self.times.itl.add_times(nanos(latency), tokens));
+        itl.for_each(|(latency, tokens)| {
+            self.times.itl.add_times(nanos(latency), tokens.min(MAX_TOKENS_PER_EVENT))
+        });
         let gaps = record.token_events.len().saturating_sub(1) as u64;
         if gaps > 0 {
             self.itl_source = self.itl_source.max(Some(source));
         }
         if let (Some(output), true) = (record.usage.output_tokens, gaps > 0) {
-            self.counted_tokens.0 += output.saturating_sub(1);
+            self.counted_tokens.0 = self.counted_tokens.0.saturating_add(output.saturating_sub(1));
             self.counted_tokens.1 += gaps;
         }
         if record.events > 0 {
@@ -201,7 +208,7 @@ impl Tally {
 
     fn add_server_timing(&mut self, name: &str, ms: f64) {
         let is_known = self.server_timings.contains_key(name);
-        if !(ms.is_finite() && ms >= 0.0) || (!is_known && self.server_timings.len() >= MAX_TIMINGS) {
+        if !(ms.is_finite() && ms >= 0.0) || (!is_known && self.server_timings.len() >= MAX_NAMES) {
             return;
         }
         let samples = self.server_timings.entry(name.to_owned()).or_insert_with(|| Samples::new(MICROSECOND));
@@ -248,7 +255,8 @@ impl Tally {
         let duration = self.from.zip(self.until).map(|(from, until)| until.since(from));
         let seconds = duration.map(|d| d.as_secs_f64()).filter(|s| *s > 0.0);
         let rate = |count: Option<u64>| Some(count? as f64 / seconds?);
-        let total = self.tokens.input.zip(self.tokens.output).map(|(input, output)| input + output);
+        let total =
+            self.tokens.input.zip(self.tokens.output).map(|(input, output)| input.saturating_add(output));
         let sent = self.succeeded + self.failed;
         let throughput = Throughput {
             requests_per_s: rate(Some(self.succeeded)),

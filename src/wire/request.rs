@@ -1,7 +1,9 @@
 //! Request bodies: what is asked for, written once around a hole for the prompt.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Number, Value, json};
+
+use crate::secret::{MASK, is_secret_field};
 
 /// The two shapes in which the OpenAI API takes a prompt and gives tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -60,10 +62,54 @@ pub struct Ask {
     /// Whether every event is to bear the running token counts (a vLLM extension; streams only).
     pub continuous_usage: bool,
     /// Top-level fields of the body as they are to be sent. They win over the fields above, and `null` takes one away.
+    #[serde(serialize_with = "without_secrets")]
     pub extra: Map<String, Value>,
 }
 
+fn without_secrets<S: Serializer>(extra: &Map<String, Value>, serializer: S) -> Result<S::Ok, S::Error> {
+    masked(&Value::Object(extra.clone())).serialize(serializer)
+}
+
+/// The value with the texts under names that carry secrets masked.
+fn masked(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => Value::Object(
+            fields
+                .iter()
+                .map(|(name, value)| match value {
+                    Value::String(_) if is_secret_field(name) => (name.clone(), MASK.into()),
+                    value => (name.clone(), masked(value)),
+                })
+                .collect(),
+        ),
+        Value::Array(items) => items.iter().map(masked).collect(),
+        other => other.clone(),
+    }
+}
+
 impl Ask {
+    /// The same request, with the fields that `extra` overrules set to what is really sent: what is reported must be
+    /// what was asked.
+    #[must_use]
+    pub fn with_extra_told(mut self) -> Self {
+        if let Some(model) = self.extra.get("model").and_then(Value::as_str) {
+            self.model = model.to_owned();
+        }
+        for name in ["max_tokens", "max_completion_tokens"] {
+            if let Some(value) = self.extra.get(name) {
+                self.max_tokens = value.as_u64().and_then(|n| u32::try_from(n).ok());
+            }
+        }
+        if let Some(value) = self.extra.get("temperature") {
+            self.temperature = value.as_f64();
+        }
+        if let Some(value) = self.extra.get("ignore_eos") {
+            self.ignore_eos = value.as_bool().unwrap_or(false);
+        }
+        self.stream = self.streams();
+        self
+    }
+
     /// The body for one prompt, in JSON. For many prompts, keep the [`template`](Self::template).
     pub fn body(&self, prompt: &str) -> Vec<u8> {
         self.template().render(prompt)

@@ -485,3 +485,123 @@ fn metric(server: &Simulator, name: &str) -> u64 {
         reply.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next());
     values.map(|value| value.parse::<f64>().expect("a number") as u64).sum()
 }
+
+#[test]
+fn runs_that_are_alike_do_not_share_a_file() {
+    let (folder, server) = (folder(), simulator());
+    succeeds(&run(
+        folder.path(),
+        &["--url", &server.url(), "--compare", "3", "3", "--max-tokens", "2", "--save"],
+    ));
+    let results = fs::read_dir(folder.path().join("results")).expect("made");
+    let json =
+        results.filter(|entry| entry.as_ref().expect("readable").path().extension() == Some("json".as_ref()));
+    assert_eq!(json.count(), 2);
+}
+
+#[test]
+fn a_console_that_is_gone_costs_no_file() {
+    let (folder, server) = (folder(), simulator());
+    let words = ["--url", &server.url(), "--compare", "2", "3", "--max-tokens", "2", "--csv", "all.csv"];
+    let mut command = command(folder.path());
+    let mut child = command.args(words).stdout(std::process::Stdio::piped()).spawn().expect("it starts");
+    drop(child.stdout.take());
+    assert_eq!(child.wait().expect("it ends").code(), Some(1));
+    assert_eq!(rows(&folder.path().join("all.csv")).len(), 2);
+}
+
+#[test]
+fn a_file_that_cannot_be_written_in_the_end_costs_no_other() {
+    let folder = folder();
+    let server = start(Behavior { ttft: std::time::Duration::from_millis(300), ..Behavior::flat_out() });
+    let words =
+        ["--url", &server.url(), "-n", "1", "--max-tokens", "2", "-o", "run.json", "--csv", "run.csv"];
+    let mut command = command(folder.path());
+    let child = command.args(words).stdout(std::process::Stdio::piped()).spawn().expect("it starts");
+    while server.running() == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    fs::write(folder.path().join("run.json"), "theirs").expect("writable");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(code(&output), 1);
+    assert!(out(&output).contains("1 sent: 1 ok"), "{}", out(&output));
+    assert_eq!(rows(&folder.path().join("run.csv")).len(), 1);
+    assert_eq!(fs::read_to_string(folder.path().join("run.json")).expect("kept"), "theirs");
+}
+
+#[test]
+fn two_outputs_cannot_be_one_file() {
+    let output = run(folder().path(), &["-o", "a.json", "--csv", "./a.json", "--model", "m"]);
+    assert_eq!(code(&output), 2);
+    assert!(err(&output).contains("name two files"), "{}", err(&output));
+}
+
+#[test]
+fn what_is_reported_is_what_was_sent() {
+    let (folder, server) = (folder(), simulator());
+    let extra = r#"{"max_tokens": 3, "ignore_eos": true, "api_key": "sk-canary"}"#;
+    succeeds(&run(
+        folder.path(),
+        &["--url", &server.url(), "-n", "2", "--extra-body", extra, "-o", "run.json"],
+    ));
+    let report = json(&folder.path().join("run.json"));
+    let request = &report["plan"]["request"];
+    assert_eq!((&request["max_tokens"], &request["ignore_eos"]), (&3.into(), &true.into()));
+    assert_eq!(request["extra"]["api_key"], "***");
+    assert_eq!(report["summary"]["tokens"]["output"], 6);
+}
+
+#[test]
+fn a_header_of_the_users_own_takes_the_keys_place() {
+    let folder = folder();
+    let server = start(Behavior { api_key: Some("sk-canary".to_owned()), ..Behavior::flat_out() });
+    let words = [
+        "--url",
+        &server.url(),
+        "-n",
+        "2",
+        "--max-tokens",
+        "2",
+        "--header",
+        "Authorization: Bearer sk-canary",
+    ];
+    let mut command = command(folder.path());
+    let output = command.args(words).env("OPENAI_API_KEY", "another").output().expect("it starts");
+    succeeds(&output);
+    assert!(out(&output).contains("from --header: Authorization"), "{}", out(&output));
+    assert!(!out(&output).contains("canary"));
+}
+
+#[test]
+fn mistakes_in_values_and_between_values_are_told_together() {
+    let output = run(folder().path(), &["--threads", "abc", "--completions", "0", "--url", "foo"]);
+    assert_eq!(code(&output), 2);
+    for part in ["--threads 'abc'", "--completions '0'", "--url 'foo'"] {
+        assert!(err(&output).contains(part), "{part} not in {}", err(&output));
+    }
+    let many = run(folder().path(), &["--threads", "99999999999999999", "--model", "m"]);
+    assert_eq!(code(&many), 2);
+}
+
+#[test]
+fn absurd_counts_from_a_server_break_nothing() {
+    use std::io::{Read, Write};
+    let folder = folder();
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let body = r#"{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":5,"completion_tokens":18446744073709551615}}"#;
+            let head =
+                format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+            // the request fits into one read; the client may be gone already
+            let _ = stream.read(&mut [0; 64 * 1024]);
+            let _ = stream.write_all(format!("{head}{body}").as_bytes());
+        }
+    });
+    let words =
+        ["--url", &url, "--model", "m", "-n", "3", "-t", "1", "--no-server-metrics", "-o", "run.json"];
+    succeeds(&run(folder.path(), &words));
+    let tokens = &json(&folder.path().join("run.json"))["summary"]["tokens"];
+    assert_eq!(tokens["output"], u64::MAX);
+}

@@ -44,7 +44,7 @@ fn run_with<'a>(
     backend: &'a (dyn Fn() -> Box<dyn Backend + 'a> + Sync),
 ) -> Vec<Record> {
     let mut records = Records::default();
-    let setup = Setup { request: &request, backend, dialect: Dialect::Chat, clock, stop };
+    let setup = Setup { request: &request, backend, dialect: Dialect::Chat, secrets: &[], clock, stop };
     engine::run(&load, &setup, &mut [&mut records]).expect("threads can be started");
     records.0
 }

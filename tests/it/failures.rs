@@ -264,3 +264,53 @@ fn a_request_leaves_in_one_piece_with_its_id() {
     assert_eq!(exchange.trace.bytes_sent, sent.len() as u64);
     assert_eq!(exchange.trace.bytes_received, OK.len() as u64);
 }
+
+#[test]
+fn a_server_that_hangs_up_late_has_had_the_request() {
+    // its second request on a connection is worked on for longer than any connection is stale
+    let url = server(|_, mut stream| {
+        answer(&mut stream, OK);
+        read_request(&mut stream);
+        thread::sleep(Duration::from_millis(400));
+    });
+    let mut backend = Client::new(settings(&url)).expect("valid settings").backend();
+    assert_eq!(exchange_on(&mut backend).0.result, Ok(()));
+    let (second, _) = exchange_on(&mut backend);
+    assert_eq!(second.result.map_err(|f| f.kind), Err(FailureKind::ClosedBeforeReply));
+    assert!(!second.trace.stale_retry);
+}
+
+#[test]
+fn a_reset_in_a_body_without_length_is_no_end() {
+    let url = server(|_, mut stream| {
+        answer(&mut stream, "HTTP/1.1 200 OK\r\n\r\nabc");
+        thread::sleep(Duration::from_millis(100));
+        reset(stream);
+    });
+    check(&url, FailureKind::ResetInBody);
+}
+
+#[test]
+fn no_time_left_to_send_is_a_timeout_and_not_a_protocol_error() {
+    let url = server(|_, mut stream| answer(&mut stream, OK));
+    let settings = Settings { timeout: Duration::from_nanos(1), ..settings(&url) };
+    check_with(settings, FailureKind::TotalTimeout);
+}
+
+#[test]
+fn headers_that_frame_a_request_cannot_be_set() {
+    for name in ["Content-Length", "transfer-encoding", "Expect"] {
+        let headers = vec![(name.to_owned(), vllm_loadgen::secret::Secret::new("1"))];
+        Client::check(&Settings { headers, ..settings("http://h") }).expect_err(name);
+    }
+}
+
+#[test]
+fn settings_do_not_show_what_is_in_headers() {
+    let headers = vec![("X-Any".to_owned(), vllm_loadgen::secret::Secret::new("canary"))];
+    let settings = Settings { headers, ..settings("http://h?key=canary") };
+    let client = Client::new(settings.clone()).expect("valid");
+    let json = serde_json::to_string(&settings).expect("plain data");
+    assert!(json.contains("X-Any") && !json.contains("key=canary"), "{json}");
+    assert!(!format!("{client:?}").replace("key=canary", "").contains("canary"));
+}
