@@ -42,6 +42,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         backend: &|| -> Box<dyn Backend> { Box::new(client.backend()) },
         dialect: plan.request.dialect,
         secrets: &secrets,
+        seed: plan.seed,
         clock: &SystemClock,
         stop: run.stop,
     };

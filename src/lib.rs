@@ -60,6 +60,7 @@ pub mod secret;
 pub mod text;
 pub mod units;
 
+pub mod arrivals;
 pub mod failure;
 
 pub mod wire;

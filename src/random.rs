@@ -8,6 +8,8 @@ use rand_chacha::rand_core::SeedableRng;
 pub enum Purpose {
     /// The salt that makes prompts unique.
     Salt = 0,
+    /// The moments at which requests are due.
+    Arrivals = 1,
     /// The simulated server's jitter and lengths.
     Simulator = 2,
     /// The simulated server's faults.

@@ -73,6 +73,8 @@ pub enum Outcome {
 pub struct Moments {
     /// When the request should have left; in a closed loop, when a worker was free for it.
     pub due: Moment,
+    /// When a worker took it up; in an open loop, to wait for `due` if there was time.
+    pub taken: Moment,
     /// When its worker turned to it.
     pub started: Moment,
     /// First byte of the request handed to the system; connecting is over by then.
@@ -164,6 +166,27 @@ impl Record {
         self.moments.started.since(self.moments.due)
     }
 
+    /// Whether no worker was free when it was due, so that it left late.
+    pub fn found_no_worker(&self) -> bool {
+        self.moments.taken > self.moments.due
+    }
+
+    /// Response time to first token: from `due`, so that lag and connecting are in it. `None` as for
+    /// [`ttft`](Self::ttft).
+    pub fn response_ttft(&self) -> Option<Duration> {
+        Some(self.token_span()?.0.at.since(self.moments.due))
+    }
+
+    /// Response time: from `due` to where [`e2e`](Self::e2e) ends. `None` unless the request succeeded.
+    pub fn response_e2e(&self) -> Option<Duration> {
+        Some(self.last_token().since(self.moments.due)).filter(|_| self.is_success())
+    }
+
+    /// The last event that bore tokens, or the reply's end where there is none.
+    fn last_token(&self) -> Moment {
+        self.token_span().map_or(self.moments.end, |(_, last)| last.at)
+    }
+
     /// First and last event that bore tokens. `None` for replies that were not streamed.
     fn token_span(&self) -> Option<(TokenEvent, TokenEvent)> {
         Some((*self.token_events.first()?, *self.token_events.last()?))
@@ -179,8 +202,7 @@ impl Record {
         if !self.is_success() {
             return None;
         }
-        let last = self.token_span().map_or(self.moments.end, |(_, last)| last.at);
-        self.after_sent(Some(last))
+        self.after_sent(Some(self.last_token()))
     }
 
     /// Time to first token: from `sent` to the first event with non-empty content, reasoning or tool call.
@@ -271,6 +293,7 @@ mod tests {
             status: Some(200),
             moments: Moments {
                 due: at(0),
+                taken: at(2),
                 started: at(5),
                 sent: Some(at(10)),
                 sent_whole: Some(at(11)),
@@ -300,6 +323,8 @@ mod tests {
     fn every_latency_starts_where_its_definition_says() {
         let record = record(vec![event(110, 0), event(150, 0), event(210, 0)], Some(3));
         assert_eq!(record.lag(), Duration::from_millis(5));
+        assert!(record.found_no_worker());
+        assert_eq!((record.response_ttft(), record.response_e2e()), (ms(110), ms(210)));
         assert_eq!(record.ttfb(), ms(10));
         assert_eq!(record.ttfe(), ms(20));
         assert_eq!(record.ttft(), ms(100));

@@ -47,6 +47,32 @@ pub fn parse_share(text: &str) -> Result<f64, String> {
     if is_plain && share <= 1.0 { Ok(share) } else { Err(HELP.to_owned()) }
 }
 
+/// Events per second: finite and above 0.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, serde::Serialize)]
+#[serde(transparent)]
+pub struct Rate(f64);
+
+impl Rate {
+    /// `None` unless the number is finite and above 0.
+    pub fn new(per_second: f64) -> Option<Self> {
+        (per_second.is_finite() && per_second > 0.0).then_some(Self(per_second))
+    }
+
+    /// Events per second.
+    pub fn per_second(self) -> f64 {
+        self.0
+    }
+}
+
+/// Reads a rate per second such as `12.5`.
+///
+/// # Errors
+/// Says what is wrong and how to write it, without the value itself.
+pub fn parse_rate(text: &str) -> Result<Rate, String> {
+    let rate = text.trim().parse().ok().and_then(Rate::new);
+    rate.ok_or_else(|| "not a rate; write requests per second, a number above 0 such as 12.5".to_owned())
+}
+
 /// Shows a duration with three significant digits and the unit that suits it: `412 µs`, `3.25 ms`, `1.20 s`, `2 m 05 s`.
 pub fn show_duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
@@ -163,6 +189,14 @@ mod tests {
         assert_eq!(parse_share("100 %"), Ok(1.0));
         for text in ["", "%", "5", "101%", "-1%", "NaN", "1e-3"] {
             assert!(parse_share(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rates_are_above_0() {
+        assert_eq!(parse_rate("12.5").map(Rate::per_second), Ok(12.5));
+        for text in ["0", "-1", "fast", "NaN", "inf", ""] {
+            assert!(parse_rate(text).is_err(), "{text}");
         }
     }
 

@@ -10,6 +10,7 @@ pub fn remarks(load: &Load, summary: &Summary) -> Vec<String> {
     [
         errors(summary),
         no_requests(summary),
+        starved_pool(load, summary),
         idle_threads(load, summary),
         cold_threads(load),
         few_requests(summary),
@@ -17,7 +18,7 @@ pub fn remarks(load: &Load, summary: &Summary) -> Vec<String> {
         unknown_tokens(summary),
         uncertain_itl(summary),
         joined_events(summary),
-        reconnects(summary),
+        reconnects(load, summary),
     ]
     .into_iter()
     .flatten()
@@ -53,17 +54,30 @@ fn errors(summary: &Summary) -> Option<String> {
     ))
 }
 
+fn starved_pool(load: &Load, summary: &Summary) -> Option<String> {
+    let waited = summary.requests.no_worker_free;
+    (load.arrivals.is_some() && waited > 0).then(|| {
+        format!(
+            "{} of {} requests were due when none of the {} threads was free, and left late: the server got less than \
+             the rate asked for; response times have the wait in them. Raise --threads, or lower --request-rate",
+            show_count(waited),
+            show_count(summary.requests.sent),
+            show_count(load.threads.get() as u64)
+        )
+    })
+}
+
 fn idle_threads(load: &Load, summary: &Summary) -> Option<String> {
     let sent = summary.requests.sent;
     let threads = load.threads.get() as u64;
-    (sent > 0 && sent < threads).then(|| {
+    (load.arrivals.is_none() && sent > 0 && sent < threads).then(|| {
         format!("{} threads for {sent} requests: at most {sent} were in flight at once", show_count(threads))
     })
 }
 
 fn cold_threads(load: &Load) -> Option<String> {
     let threads = load.threads.get() as u64;
-    (load.warmup > 0 && load.warmup < threads).then(|| {
+    (load.arrivals.is_none() && load.warmup > 0 && load.warmup < threads).then(|| {
         format!(
             "{} requests for warm-up are fewer than the {} threads: the others measured their first request cold",
             show_count(load.warmup),
@@ -147,11 +161,12 @@ fn joined_events(summary: &Summary) -> Option<String> {
     })
 }
 
-fn reconnects(summary: &Summary) -> Option<String> {
+fn reconnects(load: &Load, summary: &Summary) -> Option<String> {
     let connections = &summary.connections;
     let is_wasteful = connections.opened > connections.reused && summary.requests.sent > 20;
     let many = summary.requests.sent as f64 / connections.opened.max(1) as f64;
-    (is_wasteful && many < 1.5).then(|| {
+    // the many threads of an open loop take turns, so most of their connections are new
+    (load.arrivals.is_none() && is_wasteful && many < 1.5).then(|| {
         format!(
             "{} of {} requests opened a connection of their own: the server, or something before it, does not keep \
              connections",
@@ -170,7 +185,7 @@ mod tests {
 
     fn load() -> Load {
         let threads = NonZeroUsize::new(20).expect("20");
-        Load { threads, completions: None, duration: None, warmup: 0 }
+        Load { threads, arrivals: None, completions: None, duration: None, warmup: 0 }
     }
 
     fn summary(succeeded: u64, failed: u64) -> Summary {

@@ -15,10 +15,10 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Mistake};
-use crate::plan::{Draft, Given, Origin, ScenarioDraft};
+use crate::plan::{ArrivalName, Draft, Given, Origin, ScenarioDraft};
 use crate::secret::Secret;
 use crate::text::printable;
-use crate::units::parse_duration;
+use crate::units::{Rate, parse_duration};
 use crate::wire::Dialect;
 
 const MAX_BYTES: usize = 16 << 20;
@@ -26,7 +26,7 @@ const MAX_BYTES: usize = 16 << 20;
 const SECTIONS: [&str; 3] = ["server", "benchmark", "test_scenarios"];
 const SERVER: [&str; 8] =
     ["url", "model", "auth_token", "timeout", "api", "connect_timeout", "idle_timeout", "headers"];
-const BENCHMARK: [&str; 13] = [
+const BENCHMARK: [&str; 16] = [
     "max_concurrent_requests",
     "default_prompt",
     "default_completions",
@@ -39,6 +39,9 @@ const BENCHMARK: [&str; 13] = [
     "extra_body",
     "duration",
     "warmup",
+    "request_rate",
+    "arrival",
+    "burstiness",
     "seed",
 ];
 const SCENARIO: [&str; 5] = ["name", "completions", "prompt", "threads", "max_tokens"];
@@ -188,6 +191,9 @@ impl<'t> Reading<'t> {
         draft.unique_prompts = self.switch(of.take("unique_prompts"));
         draft.extra_body = self.extra_body(of.take("extra_body"));
         draft.duration = self.read(of.take("duration"), duration);
+        draft.request_rate = self.read(of.take("request_rate"), rate);
+        draft.arrival = self.read(of.take("arrival"), arrival);
+        draft.burstiness = self.read(of.take("burstiness"), number_above_0);
         draft.warmup = self.read(of.take("warmup"), from_0);
         draft.seed = self.read(of.take("seed"), from_0);
     }
@@ -505,6 +511,25 @@ fn whole(raw: &RawValue, help: &str) -> Result<u64, String> {
 fn temperature(raw: &RawValue) -> Result<f64, String> {
     let temperature = serde_json::from_str::<f64>(raw.get()).ok().filter(|t| *t >= 0.0);
     temperature.ok_or_else(|| is_no_such_number(raw, "write a number from 0 up, such as 0.7"))
+}
+
+fn number_above_0(raw: &RawValue) -> Result<f64, String> {
+    let number = serde_json::from_str::<f64>(raw.get()).ok().filter(|n| n.is_finite() && *n > 0.0);
+    number.ok_or_else(|| is_no_such_number(raw, "write a number above 0, such as 12.5"))
+}
+
+fn rate(raw: &RawValue) -> Result<Rate, String> {
+    let rate = Rate::new(number_above_0(raw)?);
+    rate.ok_or_else(|| is_no_such_number(raw, "write a number above 0, such as 12.5"))
+}
+
+fn arrival(raw: &RawValue) -> Result<ArrivalName, String> {
+    const HELP: &str = "write \"poisson\", \"constant\" or \"gamma\"";
+    if kind(raw) != "a string" {
+        return Err(is_no(raw, HELP));
+    }
+    let name = text(raw)?;
+    name.parse().map_err(|_| format!("is '{}'; {HELP}", printable(&name, 30)))
 }
 
 /// A number of seconds, or a string with a unit.

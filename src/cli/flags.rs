@@ -9,6 +9,7 @@ use argh::FromArgs;
     help_triggers("-h", "--help"),
     example = "Try it on the built-in simulated server:\n  {command_name} --simulate --threads 20 --completions 500",
     example = "Measure a server on this machine:\n  {command_name} --url http://localhost:8000 --threads 20 --completions 500",
+    example = "Ten requests a second, whatever the server does:\n  {command_name} --request-rate 10 --duration 60s",
     example = "Numbers of completions side by side:\n  {command_name} --compare 10 50 100 200 500",
     example = "Find the best number of threads:\n  {command_name} --concurrent-tests 5 10 20 50 --completions 100",
     example = "Run the scenarios of a config file, with a CSV over all of them:\n  {command_name} --config configs/benchmark_config.json --scenarios",
@@ -44,12 +45,21 @@ pub struct Flags {
     #[argh(option, arg_name = "TIME")]
     pub connect_timeout: Option<String>,
 
-    /// threads, each with one request at a time (default: 20)
+    /// threads, each with one request at a time (default: 20; at a rate, enough for 20 seconds of it, 64 to 1000)
     #[argh(option, short = 't', arg_name = "N")]
     pub threads: Option<String>,
     /// the same as --threads
     #[argh(option, arg_name = "N")]
     pub concurrent: Option<String>,
+    /// requests arrive at this rate per second, whatever the server does: an open loop (default: closed loop)
+    #[argh(option, short = 'r', arg_name = "R")]
+    pub request_rate: Option<String>,
+    /// how they arrive: poisson, constant or gamma (default: poisson)
+    #[argh(option, arg_name = "NAME")]
+    pub arrival: Option<String>,
+    /// shape of gamma arrivals: 1 is Poisson, less is burstier (default: 1)
+    #[argh(option, arg_name = "X")]
+    pub burstiness: Option<String>,
     /// requests to make (default: 100, or as many as fit into --duration)
     #[argh(option, short = 'n', arg_name = "N")]
     pub completions: Option<String>,

@@ -11,7 +11,7 @@ use crate::error::Mistake;
 use crate::plan::{Draft, Given, Origin};
 use crate::secret::Secret;
 use crate::sim::Behavior;
-use crate::units::{parse_duration, parse_share};
+use crate::units::{parse_duration, parse_rate, parse_share};
 use crate::wire::Dialect;
 
 /// The mistakes found so far.
@@ -52,6 +52,9 @@ impl Typed {
             continuous_usage: flags.continuous_usage.then_some(true),
             extra_body: self.read("--extra-body", flags.extra_body.as_ref(), object),
             threads: self.threads(flags),
+            request_rate: self.read("--request-rate", flags.request_rate.as_ref(), parse_rate),
+            arrival: self.read("--arrival", flags.arrival.as_ref(), str::parse),
+            burstiness: self.read("--burstiness", flags.burstiness.as_ref(), number),
             completions: self.whole("--completions", flags.completions.as_ref()),
             duration: self.read("--duration", flags.duration.as_ref(), parse_duration),
             warmup: self.whole("--warmup", flags.warmup.as_ref()),

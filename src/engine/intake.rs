@@ -83,12 +83,12 @@ impl Intake {
         }
     }
 
-    /// The record, once the exchange is over. The moments are those when the request was due and was started.
+    /// The record, once the exchange is over. The moments are those when the request was due, taken and started.
     pub fn into_record(
         mut self,
         id: u64,
         phase: Phase,
-        (due, started): (Moment, Moment),
+        (due, taken, started): (Moment, Moment, Moment),
         exchange: Exchange,
         now: Moment,
     ) -> Record {
@@ -103,6 +103,7 @@ impl Intake {
             status: self.status,
             moments: Moments {
                 due,
+                taken,
                 started,
                 sent: trace.sent,
                 sent_whole: trace.sent_whole,

@@ -27,6 +27,8 @@ use intake::Intake;
 struct Job {
     id: u64,
     phase: Phase,
+    /// `None` in a closed loop: due when a worker is free for it.
+    due: Option<Moment>,
     request: Request,
 }
 
@@ -36,6 +38,8 @@ pub struct Setup<'a> {
     pub request: &'a (dyn Fn(u64) -> Request + Sync),
     /// A backend for one more worker.
     pub backend: &'a (dyn Fn() -> Box<dyn Backend + 'a> + Sync),
+    /// Source of the moments at which requests are due.
+    pub seed: u64,
     /// How replies are to be read.
     pub dialect: Dialect,
     /// What a server must not smuggle into the records by echoing it.
@@ -100,12 +104,23 @@ fn named(name: String) -> thread::Builder {
     thread::Builder::new().name(name).stack_size(STACK)
 }
 
-/// Hands out jobs in order until there are enough, the run is stopped or no worker is left.
+/// Hands out jobs in order until there are enough, the run is stopped or no worker is left. In an open loop they carry
+/// their moments and are handed out early: the workers wait.
 fn feed_jobs(load: &Load, feed: &Sender<Job>, setup: &Setup<'_>) {
     let last = load.completions.map_or(u64::MAX, |n| load.warmup.saturating_add(n.get()));
+    let began = setup.clock.now();
+    let mut schedule = load.arrivals.map(|arrivals| arrivals.moments(setup.seed));
+    let mut measured_from = None;
     for id in 0..last {
         let phase = if id < load.warmup { Phase::Warmup } else { Phase::Measured };
-        let job = Job { id, phase, request: (setup.request)(id) };
+        let offset = schedule.as_mut().and_then(Iterator::next);
+        if let (Some(offset), Phase::Measured, Some(duration)) = (offset, phase, load.duration)
+            && offset.saturating_sub(*measured_from.get_or_insert(offset)) >= duration
+        {
+            return;
+        }
+        let due = offset.map(|offset| began + offset);
+        let job = Job { id, phase, due, request: (setup.request)(id) };
         let is_taken = select! {
             send(feed, job) -> sent => sent.is_ok(),
             recv(setup.stop.channel()) -> _ => false,
@@ -124,15 +139,20 @@ fn work(
     floor: &Floor<'_, '_>,
 ) {
     let setup = floor.setup;
-    loop {
-        let Ok(job) = jobs.recv() else { return };
-        // a closed loop: the request is due when a worker is free for it
-        let started = setup.clock.now();
-        if setup.stop.requested() || !floor.admits(job.phase, started) {
+    while let Ok(job) = jobs.recv() {
+        let taken = setup.clock.now();
+        let due = job.due.unwrap_or(taken);
+        if !setup.clock.wait_until(due, setup.stop) {
             return;
         }
+        // an arrival is never dropped, however late; a closed loop has none
+        let started = setup.clock.now();
+        if job.due.is_none() && !floor.admits(job.phase, started) {
+            return;
+        }
+        let due = job.due.unwrap_or(started);
         floor.in_flight.fetch_add(1, Ordering::Relaxed);
-        let record = attempt(&job, started, backend.as_mut(), setup);
+        let record = attempt(&job, (due, taken.min(started), started), backend.as_mut(), setup);
         floor.in_flight.fetch_sub(1, Ordering::Relaxed);
         if push.send(record).is_err() {
             return;
@@ -152,10 +172,15 @@ impl Floor<'_, '_> {
 }
 
 /// Sends one request and writes down what happened.
-fn attempt(job: &Job, started: Moment, backend: &mut dyn Backend, setup: &Setup<'_>) -> Record {
+fn attempt(
+    job: &Job,
+    moments: (Moment, Moment, Moment),
+    backend: &mut dyn Backend,
+    setup: &Setup<'_>,
+) -> Record {
     let mut intake = Intake::new(setup.dialect);
     let exchange = backend.stream(&job.request, &mut |chunk| intake.take(chunk));
-    let mut record = intake.into_record(job.id, job.phase, (started, started), exchange, setup.clock.now());
+    let mut record = intake.into_record(job.id, job.phase, moments, exchange, setup.clock.now());
     if let Outcome::Failed(failure) = &mut record.outcome {
         failure.message = redacted(&failure.message, setup.secrets);
     }

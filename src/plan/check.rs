@@ -4,8 +4,9 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use super::draft::{Draft, Given, Origin, ScenarioDraft};
+use super::draft::{ArrivalName, Draft, Given, Origin, ScenarioDraft};
 use super::{Csv, Load, Outputs, Plan, Suite, SuiteKind, defaults};
+use crate::arrivals::{Arrivals, Process};
 use crate::backend::{Client, Endpoint, Settings};
 use crate::error::{Error, Mistake};
 use crate::random::fresh_seed;
@@ -99,13 +100,55 @@ impl Draft {
                 .prompt
                 .clone()
                 .unwrap_or_else(|| Given::in_code("default", defaults::PROMPT.to_owned())),
-            threads: self.threads.clone().unwrap_or_else(|| default(defaults::THREADS)),
+            threads: self.threads.clone().unwrap_or_else(|| default(self.default_threads())),
             completions: self
                 .completions
                 .clone()
                 .or_else(|| (!is_timed).then(|| default(defaults::COMPLETIONS))),
             max_tokens: self.max_tokens.clone().unwrap_or_else(|| default(defaults::MAX_TOKENS)),
         }
+    }
+
+    /// An open loop needs threads for all that may be in flight.
+    fn default_threads(&self) -> u64 {
+        let Some(rate) = &self.request_rate else { return defaults::THREADS };
+        let wanted = (rate.value.per_second() * defaults::POOL_SECONDS).ceil() as u64;
+        wanted.clamp(defaults::MIN_POOL, defaults::MAX_POOL)
+    }
+
+    /// The arrival process, if requests arrive at a rate.
+    fn arrivals(&self, found: &mut Findings) -> Option<Arrivals> {
+        let Some(rate) = &self.request_rate else {
+            let without =
+                |origin: &Origin| Mistake::new(origin.to_string(), "says nothing without --request-rate");
+            self.arrival.iter().for_each(|given| found.add(without(&given.origin)));
+            self.burstiness.iter().for_each(|given| found.add(without(&given.origin)));
+            return None;
+        };
+        if let Some(tests) = &self.concurrent_tests {
+            let place = format!("{} and {}", tests.origin, rate.origin);
+            found.add(Mistake::new(
+                place,
+                "give one of them; at a rate, threads only bound what is in flight",
+            ));
+        }
+        let named = self.arrival.as_ref().map(|given| given.value);
+        let process = match (named, &self.burstiness) {
+            (Some(ArrivalName::Constant | ArrivalName::Poisson), Some(burstiness)) => {
+                found.add(
+                    burstiness.mistake(burstiness.value, "is for --arrival gamma; leave one of them out"),
+                );
+                return None;
+            }
+            (Some(ArrivalName::Constant), None) => Process::Constant,
+            (Some(ArrivalName::Poisson) | None, None) => Process::Poisson,
+            (Some(ArrivalName::Gamma), None) => Process::Gamma { burstiness: 1.0 },
+            (_, Some(burstiness)) => Process::Gamma { burstiness: burstiness.value },
+        };
+        if let Some(given) = self.burstiness.as_ref().filter(|b| !(b.value.is_finite() && b.value > 0.0)) {
+            found.add(given.mistake(given.value, "write a number above 0, such as 0.5"));
+        }
+        Some(Arrivals { rate: rate.value, process })
     }
 
     fn each(
@@ -181,7 +224,14 @@ impl Draft {
         let duration = self.duration.as_ref().map(|d| d.value);
         found.positive(self.duration.as_ref());
         let warmup = self.warmup.as_ref().map_or(0, |n| n.value);
-        Some(Load { threads: threads?, completions: completions.and_then(|(_, n)| n), duration, warmup })
+        let arrivals = self.arrivals(found);
+        Some(Load {
+            threads: threads?,
+            arrivals,
+            completions: completions.and_then(|(_, n)| n),
+            duration,
+            warmup,
+        })
     }
 
     /// Numbers that a sweep sets itself must not be given beside it.
@@ -359,6 +409,7 @@ impl Findings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::Rate;
 
     fn no_server(_: &Settings) -> Result<String, Error> {
         panic!("the server must not be asked")
@@ -462,6 +513,36 @@ mod tests {
         let elsewhere = Draft { url: flag("--url", "http://h:1".to_owned()), ..draft() };
         assert_eq!(hash(draft()), hash(elsewhere));
         assert_ne!(hash(draft()), hash(Draft { threads: flag("--threads", 3), ..draft() }));
+    }
+
+    #[test]
+    fn a_rate_makes_an_open_loop_with_threads_to_hold_it() {
+        let rate = |rate| flag("--request-rate", Rate::new(rate).expect("above 0"));
+        let load = |draft: Draft| draft.check(&mut no_server).expect("valid").plans[0].load;
+        let open = load(Draft { request_rate: rate(10.0), ..draft() });
+        assert_eq!((open.threads.get(), open.arrivals.map(|a| a.process)), (200, Some(Process::Poisson)));
+        assert_eq!(load(Draft { request_rate: rate(0.1), ..draft() }).threads.get(), 64);
+        assert_eq!(
+            load(Draft { request_rate: rate(1e6), threads: flag("--threads", 7), ..draft() }).threads.get(),
+            7
+        );
+        let bursty =
+            load(Draft { request_rate: rate(1.0), burstiness: flag("--burstiness", 0.5), ..draft() });
+        assert_eq!(bursty.arrivals.map(|a| a.process), Some(Process::Gamma { burstiness: 0.5 }));
+    }
+
+    #[test]
+    fn parts_of_an_open_loop_alone_are_mistakes() {
+        let lone = Draft { arrival: flag("--arrival", ArrivalName::Poisson), ..draft() };
+        assert_eq!(mistakes(&lone), ["--arrival: says nothing without --request-rate"]);
+        let rate = flag("--request-rate", Rate::new(1.0).expect("above 0"));
+        let both = Draft {
+            request_rate: rate,
+            arrival: flag("--arrival", ArrivalName::Constant),
+            burstiness: flag("--burstiness", 2.0),
+            ..draft()
+        };
+        assert_eq!(mistakes(&both), ["--burstiness '2': is for --arrival gamma; leave one of them out"]);
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use crate::error::Mistake;
 use crate::secret::Secret;
+use crate::units::Rate;
 use crate::wire::Dialect;
 
 /// A value and where it is from.
@@ -61,6 +63,28 @@ impl fmt::Display for Origin {
     }
 }
 
+/// The name of an arrival process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // each is the process of its name
+pub enum ArrivalName {
+    Constant,
+    Poisson,
+    Gamma,
+}
+
+impl FromStr for ArrivalName {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "constant" => Ok(Self::Constant),
+            "poisson" => Ok(Self::Poisson),
+            "gamma" => Ok(Self::Gamma),
+            _ => Err("unknown; write constant, poisson or gamma".to_owned()),
+        }
+    }
+}
+
 /// A scenario of the config file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScenarioDraft {
@@ -98,6 +122,9 @@ pub struct Draft {
     pub continuous_usage: Option<bool>,
     pub extra_body: Option<Given<Map<String, Value>>>,
     pub threads: Option<Given<u64>>,
+    pub request_rate: Option<Given<Rate>>,
+    pub arrival: Option<Given<ArrivalName>>,
+    pub burstiness: Option<Given<f64>>,
     pub completions: Option<Given<u64>>,
     pub duration: Option<Given<Duration>>,
     pub warmup: Option<Given<u64>>,
@@ -140,6 +167,9 @@ impl Draft {
             continuous_usage: self.continuous_usage.or(base.continuous_usage),
             extra_body: self.extra_body.or(base.extra_body),
             threads: self.threads.or(base.threads),
+            request_rate: self.request_rate.or(base.request_rate),
+            arrival: self.arrival.or(base.arrival),
+            burstiness: self.burstiness.or(base.burstiness),
             completions: self.completions.or(base.completions),
             duration: self.duration.or(base.duration),
             warmup: self.warmup.or(base.warmup),

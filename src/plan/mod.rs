@@ -14,8 +14,9 @@ use std::time::Duration;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-pub use draft::{Draft, Given, Origin, ScenarioDraft};
+pub use draft::{ArrivalName, Draft, Given, Origin, ScenarioDraft};
 
+use crate::arrivals::Arrivals;
 use crate::backend::Settings;
 use crate::units::as_seconds_or_null;
 use crate::wire::Ask;
@@ -26,8 +27,14 @@ pub mod defaults {
 
     /// Where the server is looked for.
     pub const URL: &str = "http://localhost:63455/v1/chat/completions";
-    /// Requests in flight.
+    /// Requests in flight in a closed loop.
     pub const THREADS: u64 = 20;
+    /// Seconds of arrivals that the threads of an open loop can hold at once, and the bounds of their number.
+    pub const POOL_SECONDS: f64 = 20.0;
+    /// Fewest threads of an open loop.
+    pub const MIN_POOL: u64 = 64;
+    /// Most threads of an open loop, unless more are asked for.
+    pub const MAX_POOL: u64 = 1_000;
     /// Requests in all.
     pub const COMPLETIONS: u64 = 100;
     /// What is asked.
@@ -73,10 +80,12 @@ pub struct Plan {
 }
 
 /// How much load a run puts on the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Load {
-    /// Threads, each with one request at a time.
+    /// Threads, each with one request at a time; in an open loop the most that can be in flight.
     pub threads: NonZeroUsize,
+    /// When requests arrive; `None` is a closed loop: a thread's next request follows its last.
+    pub arrivals: Option<Arrivals>,
     /// Measured requests; `None` means as many as fit into the duration.
     pub completions: Option<NonZeroU64>,
     /// No request starts later than this after the first measured one; `None` sets no limit.
@@ -89,7 +98,11 @@ pub struct Load {
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use crate::units::{show_count, show_duration};
-        write!(f, "closed loop, {} threads", show_count(self.threads.get() as u64))?;
+        let threads = show_count(self.threads.get() as u64);
+        match self.arrivals {
+            None => write!(f, "closed loop, {threads} threads")?,
+            Some(arrivals) => write!(f, "open loop, {arrivals}, at most {threads} in flight")?,
+        }
         if let Some(completions) = self.completions {
             write!(f, ", {} completions", show_count(completions.get()))?;
         }

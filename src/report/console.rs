@@ -24,7 +24,7 @@ pub fn print_report(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)?;
     requests(summary, out)?;
     writeln!(out)?;
-    throughput(summary, out)?;
+    throughput(report, out)?;
     latencies(report, out)?;
     errors(summary, out)?;
     server(report, out)?;
@@ -102,11 +102,17 @@ fn requests(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
     row("Tokens", &sums, out)
 }
 
-fn throughput(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
+fn throughput(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let summary = &report.summary;
     let rates = &summary.throughput;
     let per_second = |rate: Option<f64>, unit| {
         rate.map_or(UNKNOWN.to_owned(), |rate| format!("{} {unit}", significant(rate)))
     };
+    if report.plan.load.arrivals.is_some() {
+        let (offered, sent) = (rates.offered_requests_per_s, rates.sent_requests_per_s);
+        row("Offered", &per_second(offered, "requests/s"), out)?;
+        row("Sent", &per_second(sent, "requests/s"), out)?;
+    }
     row("Throughput", &per_second(rates.requests_per_s, "completions/s"), out)?;
     row("Output", &per_second(rates.output_tokens_per_s, "tokens/s"), out)?;
     row("Input and output", &per_second(rates.total_tokens_per_s, "tokens/s"), out)?;
@@ -137,24 +143,34 @@ fn latencies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "\nLatency in ms, of the successful requests ({rate} of all); {}", report.plan.load)?;
     let names = statistics().map(|(name, _)| name.to_owned());
     let mut table = table(["".to_owned(), "n".to_owned()].into_iter().chain(names));
+    let is_open = report.plan.load.arrivals.is_some();
+    if is_open {
+        writeln!(
+            out,
+            "  response times count from when a request was due, the others from when it was sent"
+        )?;
+    }
     let rows = [
-        ("E2E", &latency.e2e),
-        ("TTFT", &latency.ttft),
-        ("TPOT", &latency.tpot),
-        ("ITL", &latency.itl),
-        ("connect", &latency.connect),
+        ("response E2E", latency.response_e2e.as_ref().filter(|_| is_open)),
+        ("response TTFT", latency.response_ttft.as_ref().filter(|_| is_open)),
+        ("lag", latency.lag.as_ref().filter(|_| is_open)),
+        ("E2E", latency.e2e.as_ref()),
+        ("TTFT", latency.ttft.as_ref()),
+        ("TPOT", latency.tpot.as_ref()),
+        ("ITL", latency.itl.as_ref()),
+        ("connect", latency.connect.as_ref()),
     ];
     for (name, distribution) in rows {
         // connecting may be done before the measurement; without streams there are no tokens to time
-        if distribution.is_none() && (name == "connect" || (name != "E2E" && !report.plan.request.streams()))
-        {
+        let is_optional = name == "connect" || name == "lag" || name.starts_with("response");
+        if distribution.is_none() && (is_optional || (name != "E2E" && !report.plan.request.streams())) {
             continue;
         }
         let figures = statistics().map(|(_, of)| match distribution {
             Some(d) => significant(of(d)),
             None => UNKNOWN.to_owned(),
         });
-        let count = distribution.as_ref().map_or(UNKNOWN.to_owned(), |d| show_count(d.count));
+        let count = distribution.map_or(UNKNOWN.to_owned(), |d| show_count(d.count));
         table.add_row([name.to_owned(), count].into_iter().chain(figures));
     }
     print_table(table, out)

@@ -29,6 +29,7 @@ fn cells(report: &Report) -> Vec<(String, String)> {
     row.text("scenario", plan.scenario.as_deref().unwrap_or_default());
     row.number("completions", plan.load.completions);
     row.number("threads", Some(plan.load.threads));
+    row.number("request_rate_per_s", plan.load.arrivals.map(|arrivals| arrivals.rate.per_second()));
     row.number("duration_limit_s", plan.load.duration.map(|d| d.as_secs_f64()));
     row.text("started", &report.started);
     row.text("model", &plan.request.model);
@@ -68,6 +69,9 @@ impl Row {
         self.number("requests_failed", Some(requests.failed));
         self.number("success_rate", requests.success_rate);
         self.number("duration_s", summary.duration_s);
+        self.number("no_worker_free", Some(requests.no_worker_free));
+        self.number("offered_requests_per_s", summary.throughput.offered_requests_per_s);
+        self.number("sent_requests_per_s", summary.throughput.sent_requests_per_s);
         self.number("requests_per_s", summary.throughput.requests_per_s);
         self.number("output_tokens_per_s", summary.throughput.output_tokens_per_s);
         self.number("total_tokens_per_s", summary.throughput.total_tokens_per_s);
@@ -77,6 +81,9 @@ impl Row {
         let latency = &summary.latency;
         self.distribution("latency_ms", latency.e2e.as_ref());
         self.distribution("ttft_ms", latency.ttft.as_ref());
+        self.distribution("response_latency_ms", latency.response_e2e.as_ref());
+        self.distribution("response_ttft_ms", latency.response_ttft.as_ref());
+        self.distribution("lag_ms", latency.lag.as_ref());
         self.distribution("tpot_ms", latency.tpot.as_ref());
         self.distribution("itl_ms", latency.itl.as_ref());
     }

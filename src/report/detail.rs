@@ -28,6 +28,8 @@ struct Row<'a> {
     status: Option<u16>,
     /// Start, counted from that of the request which ended first; so it may be negative.
     start_ms: f64,
+    /// How late it was started after it was due.
+    lag_ms: f64,
     sent_ms: Option<f64>,
     first_byte_ms: Option<f64>,
     first_event_ms: Option<f64>,
@@ -116,6 +118,7 @@ fn row(record: &Record, origin: Moment) -> Row<'_> {
         error: record.failure().map(|failure| failure.message.as_str()),
         status: record.status,
         start_ms: ms(moments.started, origin),
+        lag_ms: record.lag().as_secs_f64() * 1e3,
         sent_ms: at(moments.sent),
         first_byte_ms: at(moments.first_byte),
         first_event_ms: at(moments.first_event),

@@ -80,7 +80,9 @@ pub fn file_name(plan: &Plan, date: Date, extension: &str) -> String {
     let name = scenario.unwrap_or_else(|| "benchmark".to_owned());
     let completions = plan.load.completions.map(|n| format!("_c{n}")).unwrap_or_default();
     let duration = plan.load.duration.map(|d| format!("_d{}s", d.as_secs_f64())).unwrap_or_default();
-    format!("{name}{completions}{duration}_t{}_{}.{extension}", plan.load.threads, date.compact())
+    let rate =
+        plan.load.arrivals.map(|arrivals| format!("_r{}", arrivals.rate.per_second())).unwrap_or_default();
+    format!("{name}{completions}{duration}{rate}_t{}_{}.{extension}", plan.load.threads, date.compact())
 }
 
 /// A name as part of a file name: lower case letters, digits and hyphens, at most 60.

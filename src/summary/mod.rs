@@ -57,11 +57,17 @@ pub struct Requests {
     pub success_rate: Option<f64>,
     /// Requests of the warm-up, in no other figure.
     pub warmup: u64,
+    /// Requests of an open loop that were due when no worker was free, so that they left late.
+    pub no_worker_free: u64,
 }
 
 /// Rates over the run's duration, successful requests only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Throughput {
+    /// Arrivals per second as they were due; in a closed loop the same as sent. `None` below two requests.
+    pub offered_requests_per_s: Option<f64>,
+    /// Requests per second as they were started. `None` below two requests.
+    pub sent_requests_per_s: Option<f64>,
     /// Completions per second.
     pub requests_per_s: Option<f64>,
     /// Output tokens per second; `None` when the server gave no counts.
@@ -95,6 +101,15 @@ pub struct Latency {
     /// Time to first token, ms.
     #[serde(rename = "ttft_ms")]
     pub ttft: Option<Distribution>,
+    /// Response time: as `e2e`, but from when the request was due, so that lag and connecting are in it, ms.
+    #[serde(rename = "response_e2e_ms")]
+    pub response_e2e: Option<Distribution>,
+    /// Response time to first token: as `ttft`, but from when the request was due, ms.
+    #[serde(rename = "response_ttft_ms")]
+    pub response_ttft: Option<Distribution>,
+    /// How late requests were started after they were due, of all requests, ms; zero in a closed loop.
+    #[serde(rename = "lag_ms")]
+    pub lag: Option<Distribution>,
     /// Time per output token, ms.
     #[serde(rename = "tpot_ms")]
     pub tpot: Option<Distribution>,

@@ -20,6 +20,9 @@ pub struct Tally {
     from: Option<Moment>,
     until: Option<Moment>,
     busy: Duration,
+    due: Span,
+    started: Span,
+    no_worker_free: u64,
     tokens: Tokens,
     times: Times,
     itl_source: Option<ItlSource>,
@@ -36,10 +39,35 @@ pub struct Tally {
     server_timings: BTreeMap<String, Samples>,
 }
 
+/// First, last and number of some moments.
+#[derive(Debug, Default)]
+struct Span {
+    ends: Option<(Moment, Moment)>,
+    count: u64,
+}
+
+impl Span {
+    fn add(&mut self, moment: Moment) {
+        let (first, last) = self.ends.unwrap_or((moment, moment));
+        self.ends = Some((first.min(moment), last.max(moment)));
+        self.count += 1;
+    }
+
+    /// Gaps per second between first and last.
+    fn rate(&self) -> Option<f64> {
+        let (first, last) = self.ends?;
+        let seconds = last.since(first).as_secs_f64();
+        (seconds > 0.0).then(|| (self.count - 1) as f64 / seconds)
+    }
+}
+
 #[derive(Debug)]
 struct Times {
     e2e: Samples,
     ttft: Samples,
+    response_e2e: Samples,
+    response_ttft: Samples,
+    lag: Samples,
     tpot: Samples,
     itl: Samples,
     inter_event: Samples,
@@ -65,6 +93,9 @@ impl Default for Tally {
         let times = Times {
             e2e: time(),
             ttft: time(),
+            response_e2e: time(),
+            response_ttft: time(),
+            lag: time(),
             tpot: time(),
             itl: time(),
             inter_event: time(),
@@ -83,6 +114,9 @@ impl Default for Tally {
             from: None,
             until: None,
             busy: Duration::ZERO,
+            due: Span::default(),
+            started: Span::default(),
+            no_worker_free: 0,
             tokens: Tokens::default(),
             times,
             itl_source: None,
@@ -124,6 +158,10 @@ impl Tally {
         self.from = Some(self.from.map_or(moments.started, |from| from.min(moments.started)));
         self.until = Some(self.until.map_or(moments.end, |until| until.max(moments.end)));
         self.busy += moments.end.since(moments.started);
+        self.due.add(moments.due);
+        self.started.add(moments.started);
+        self.no_worker_free += u64::from(record.found_no_worker());
+        self.times.lag.add(nanos(record.lag()));
     }
 
     fn add_wire(&mut self, record: &Record) {
@@ -181,6 +219,8 @@ impl Tally {
         let times = &mut self.times;
         sample(&mut times.e2e, record.e2e().map(nanos));
         sample(&mut times.ttft, record.ttft().map(nanos));
+        sample(&mut times.response_e2e, record.response_e2e().map(nanos));
+        sample(&mut times.response_ttft, record.response_ttft().map(nanos));
         sample(&mut times.tpot, record.tpot().map(nanos));
         sample(&mut times.ttfb, record.ttfb().map(nanos));
         sample(&mut times.ttfe, record.ttfe().map(nanos));
@@ -259,6 +299,8 @@ impl Tally {
             self.tokens.input.zip(self.tokens.output).map(|(input, output)| input.saturating_add(output));
         let sent = self.succeeded + self.failed;
         let throughput = Throughput {
+            offered_requests_per_s: self.due.rate(),
+            sent_requests_per_s: self.started.rate(),
             requests_per_s: rate(Some(self.succeeded)),
             output_tokens_per_s: rate(self.tokens.output),
             total_tokens_per_s: rate(total),
@@ -276,6 +318,7 @@ impl Tally {
                 failed: self.failed,
                 success_rate: ratio(self.succeeded, sent),
                 warmup: self.warmup,
+                no_worker_free: self.no_worker_free,
             },
             duration_s: duration.map(|d| d.as_secs_f64()),
             throughput,
@@ -304,6 +347,9 @@ impl Times {
         Latency {
             e2e: ms(self.e2e),
             ttft: ms(self.ttft),
+            response_e2e: ms(self.response_e2e),
+            response_ttft: ms(self.response_ttft),
+            lag: ms(self.lag),
             tpot: ms(self.tpot),
             itl: ms(self.itl),
             itl_source,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The rooms, lowest first. A room uses itself and the levels before its own; rooms of one level do not meet.
 const LEVELS: &[&[&str]] = &[
     &["clock", "error", "random", "secret", "text", "units"],
-    &["failure"],
+    &["arrivals", "failure"],
     &["wire"],
     &["record"],
     &["backend", "observe", "summary", "workload"],
@@ -52,6 +52,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("parking_lot", &["backend", "clock", "sim", "watch"]),
     ("rand", &["random", "sim", "workload"]),
     ("rand_chacha", &["random", "sim"]),
+    ("rand_distr", &["arrivals"]),
     ("rayon", &["summary"]),
     ("rustls", &["backend"]),
     ("rustls_native_certs", &["backend"]),

@@ -605,3 +605,49 @@ fn absurd_counts_from_a_server_break_nothing() {
     let tokens = &json(&folder.path().join("run.json"))["summary"]["tokens"];
     assert_eq!(tokens["output"], u64::MAX);
 }
+
+#[test]
+fn requests_arrive_at_a_rate_whatever_the_server_does() {
+    let (folder, server) = (folder(), simulator());
+    let words = [
+        "--url",
+        &server.url(),
+        "--request-rate",
+        "200",
+        "-n",
+        "40",
+        "--max-tokens",
+        "2",
+        "--ignore-eos",
+        "--seed",
+        "7",
+    ];
+    let output = run(folder.path(), &[&words[..], &["-o", "run.json", "--csv", "run.csv"]].concat());
+    succeeds(&output);
+    for part in ["open loop, 200 requests/s, Poisson", "response TTFT", "Offered", "lag"] {
+        assert!(out(&output).contains(part), "{part} not in {}", out(&output));
+    }
+    let report = json(&folder.path().join("run.json"));
+    let arrivals = &report["plan"]["load"]["arrivals"];
+    assert_eq!((&arrivals["process"], &arrivals["rate_per_s"]), (&"poisson".into(), &200.0.into()));
+    let latency = &report["summary"]["latency"];
+    assert_eq!(
+        (&latency["response_ttft_ms"]["count"], &latency["lag_ms"]["count"]),
+        (&40.into(), &40.into())
+    );
+    let mean = |name: &str| latency[name]["mean"].as_f64().expect("a number");
+    assert!(mean("response_e2e_ms") >= mean("e2e_ms"));
+    assert_eq!(rows(&folder.path().join("run.csv"))[0]["request_rate_per_s"], "200");
+    let constant = ["--request-rate", "500", "--arrival", "constant", "-n", "5", "--max-tokens", "2"];
+    succeeds(&run(folder.path(), &[&["--url", &server.url()], &constant[..]].concat()));
+}
+
+#[test]
+fn an_open_loop_that_makes_no_sense_is_refused() {
+    let words = ["--request-rate", "fast", "--arrival", "sometimes", "--model", "m"];
+    let output = run(folder().path(), &words);
+    assert_eq!(code(&output), 2);
+    for part in ["--request-rate 'fast': not a rate", "--arrival 'sometimes': unknown; write constant"] {
+        assert!(err(&output).contains(part), "{part} not in {}", err(&output));
+    }
+}

@@ -5,13 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use vllm_loadgen::analysis;
+use vllm_loadgen::arrivals::{Arrivals, Process};
 use vllm_loadgen::backend::{Backend, Chunk, Exchange, Request, Scripted, Step, Trace};
-use vllm_loadgen::clock::{ManualClock, Stop, stop_pair};
+use vllm_loadgen::clock::{ManualClock, Stop, SystemClock, stop_pair};
 use vllm_loadgen::engine::{self, Setup};
 use vllm_loadgen::failure::{Failure, FailureKind};
 use vllm_loadgen::plan::Load;
 use vllm_loadgen::record::{ItlSource, Phase};
 use vllm_loadgen::summary::Tally;
+use vllm_loadgen::units::Rate;
 use vllm_loadgen::wire::Dialect;
 use vllm_loadgen::{Record, Sink};
 
@@ -27,6 +30,7 @@ impl Sink for Records {
 fn load(threads: usize, completions: u64) -> Load {
     Load {
         threads: NonZeroUsize::new(threads).expect("above 0"),
+        arrivals: None,
         completions: NonZeroU64::new(completions),
         duration: None,
         warmup: 0,
@@ -44,7 +48,8 @@ fn run_with<'a>(
     backend: &'a (dyn Fn() -> Box<dyn Backend + 'a> + Sync),
 ) -> Vec<Record> {
     let mut records = Records::default();
-    let setup = Setup { request: &request, backend, dialect: Dialect::Chat, secrets: &[], clock, stop };
+    let setup =
+        Setup { request: &request, backend, dialect: Dialect::Chat, secrets: &[], seed: 7, clock, stop };
     engine::run(&load, &setup, &mut [&mut records]).expect("threads can be started");
     records.0
 }
@@ -216,6 +221,52 @@ impl Backend for Counting<'_> {
     }
 }
 
+fn open(load: Load, rate: f64, process: Process) -> Load {
+    Load { arrivals: Some(Arrivals { rate: Rate::new(rate).expect("above 0"), process }), ..load }
+}
+
+#[test]
+fn a_late_request_counts_from_when_it_was_due() {
+    // one thread, due every 100 ms, each taking 250 ms: the second is 150 ms late, the third 300
+    let steps = stream(&[Step::Wait(ms(240)), Step::Body(TOKEN), Step::Body(LAST)]);
+    let records = run(open(load(1, 3), 10.0, Process::Constant), &steps);
+    let lags: Vec<_> = records.iter().map(Record::lag).collect();
+    assert_eq!(lags, [ms(0), ms(150), ms(300)]);
+    let found_none: Vec<_> = records.iter().map(Record::found_no_worker).collect();
+    assert_eq!(found_none, [false, true, true]);
+    for (record, lag) in records.iter().zip(lags) {
+        assert_eq!((record.ttft(), record.e2e()), (Some(ms(250)), Some(ms(250))));
+        assert_eq!(
+            (record.response_ttft(), record.response_e2e()),
+            (Some(ms(250) + lag), Some(ms(250) + lag))
+        );
+    }
+}
+
+#[test]
+fn a_starved_pool_is_counted_and_said() {
+    let steps = stream(&[Step::Wait(ms(240)), Step::Body(TOKEN), Step::Body(LAST)]);
+    let load = open(load(1, 20), 10.0, Process::Constant);
+    let mut tally = Tally::default();
+    run(load, &steps).iter().for_each(|record| tally.record(record));
+    let summary = tally.into_summary();
+    assert_eq!(summary.requests.no_worker_free, 19);
+    let rates = summary.throughput;
+    let near = |rate: Option<f64>, want: f64| (rate.expect("known") / want - 1.0).abs() < 1e-9;
+    assert!(near(rates.offered_requests_per_s, 10.0) && near(rates.sent_requests_per_s, 4.0), "{rates:?}");
+    assert!(analysis::remarks(&load, &summary)[0].starts_with("19 of 20 requests were due when none"));
+}
+
+#[test]
+fn the_schedule_of_an_open_loop_ends_with_its_duration_and_drops_nothing() {
+    let steps = stream(&[Step::Wait(ms(240)), Step::Body(TOKEN), Step::Body(LAST)]);
+    let load = Load { completions: None, duration: Some(ms(500)), warmup: 2, ..load(1, 1) };
+    let records = run(open(load, 10.0, Process::Constant), &steps);
+    let measured = records.iter().filter(|record| record.phase == Phase::Measured).count();
+    // due from 200 to 600 ms, though the last of them is started at 1,500
+    assert_eq!((records.len(), measured), (7, 5));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
@@ -225,5 +276,27 @@ proptest! {
         let mut ids: Vec<_> = records.iter().map(|record| record.id).collect();
         ids.sort_unstable();
         prop_assert_eq!(ids, (0..warmup + completions).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_arrival_leaves_once_and_not_before_it_is_due(
+        threads in 1_usize..40,
+        completions in 1_u64..200,
+        burstiness in 0.1_f64..4.0,
+    ) {
+        let load = open(load(threads, completions), 50_000.0, Process::Gamma { burstiness });
+        let (_stopper, stop) = stop_pair();
+        let sent = AtomicU64::new(0);
+        let idle: &(dyn Fn() + Sync) = &|| {};
+        let backend = || -> Box<dyn Backend> { Box::new(Counting { sent: &sent, limit: 0, halt: idle }) };
+        let mut records = Records::default();
+        let setup = Setup {
+            request: &request, backend: &backend, dialect: Dialect::Chat, secrets: &[], seed: 7, clock: &SystemClock, stop: &stop,
+        };
+        engine::run(&load, &setup, &mut [&mut records]).expect("threads can be started");
+        let mut ids: Vec<_> = records.0.iter().map(|record| record.id).collect();
+        ids.sort_unstable();
+        prop_assert_eq!(ids, (0..completions).collect::<Vec<_>>());
+        prop_assert!(records.0.iter().all(|record| record.moments.started >= record.moments.due));
     }
 }
