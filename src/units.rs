@@ -118,6 +118,12 @@ pub fn show_count(count: u64) -> String {
     out
 }
 
+/// Shows a count with its noun: `1 thread`, `2,048 threads`.
+pub fn show_counted(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", show_count(count))
+}
+
 /// Shows a share of 1 as a percentage that never rounds a miss away: `100%` means all, `99.99%` at most means not all.
 pub fn show_share(share: f64) -> String {
     let percent = share * 100.0;
@@ -219,6 +225,8 @@ mod tests {
     fn counts_and_shares_are_shown_plainly() {
         assert_eq!(show_count(0), "0");
         assert_eq!(show_count(2048), "2,048");
+        assert_eq!(show_counted(1, "thread"), "1 thread");
+        assert_eq!(show_counted(2048, "thread"), "2,048 threads");
         assert_eq!(show_count(1_000_000), "1,000,000");
         assert_eq!(show_share(1.0), "100%");
         assert_eq!(show_share(0.999_999), "99.99%");

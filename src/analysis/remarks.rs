@@ -3,7 +3,7 @@
 use crate::plan::Load;
 use crate::record::ItlSource;
 use crate::summary::{Distribution, Summary};
-use crate::units::{show_count, show_share, significant};
+use crate::units::{show_count, show_counted, show_share, significant};
 
 /// Sentences about one run, most important first; empty when there is nothing to add to the figures.
 pub fn remarks(load: &Load, summary: &Summary) -> Vec<String> {
@@ -93,9 +93,9 @@ fn few_requests(summary: &Summary) -> Option<String> {
     let succeeded = summary.requests.succeeded;
     (1..ENOUGH_FOR_P99).contains(&succeeded).then(|| {
         format!(
-            "{} successful requests are too few to bound a p99 (that takes {ENOUGH_FOR_P99}): read p99 and p99.9 as \
+            "{}: too few to bound a p99 (that takes {ENOUGH_FOR_P99}): read p99 and p99.9 as \
              the largest values seen",
-            show_count(succeeded)
+            show_counted(succeeded, "successful request")
         )
     })
 }

@@ -97,14 +97,14 @@ pub struct Load {
 
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use crate::units::{show_count, show_duration};
-        let threads = show_count(self.threads.get() as u64);
+        use crate::units::{show_count, show_counted, show_duration};
+        let threads = self.threads.get() as u64;
         match self.arrivals {
-            None => write!(f, "closed loop, {threads} threads")?,
-            Some(arrivals) => write!(f, "open loop, {arrivals}, at most {threads} in flight")?,
+            None => write!(f, "closed loop, {}", show_counted(threads, "thread"))?,
+            Some(arrivals) => write!(f, "open loop, {arrivals}, at most {} in flight", show_count(threads))?,
         }
         if let Some(completions) = self.completions {
-            write!(f, ", {} completions", show_count(completions.get()))?;
+            write!(f, ", {}", show_counted(completions.get(), "completion"))?;
         }
         if let Some(duration) = self.duration {
             write!(f, ", {}", show_duration(duration))?;

@@ -9,7 +9,7 @@ use crate::analysis::{Sweep, remarks};
 use crate::plan::SuiteKind;
 use crate::summary::{Distribution, STATISTICS, Statistic, Summary};
 use crate::text::printable;
-use crate::units::{show_count, show_share, significant};
+use crate::units::{show_count, show_counted, show_share, significant};
 
 /// Where a quantity is unknown.
 const UNKNOWN: &str = "–";
@@ -196,7 +196,8 @@ fn server(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if report.server.is_none() && timings.is_empty() {
         return Ok(());
     }
-    writeln!(out, "\nServer's own account")?;
+    let warmed = if report.summary.requests.warmup > 0 { ", the warm-up included" } else { "" };
+    writeln!(out, "\nServer's own account{warmed}")?;
     if let Some(side) = &report.server {
         let window = &side.window;
         let count = |n: Option<u64>| n.map_or(UNKNOWN.to_owned(), show_count);
@@ -219,7 +220,7 @@ fn server(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         }
         if let Some(gauges) = &side.gauges {
             let most = |spread: Option<crate::observe::Spread>| {
-                spread.map_or(UNKNOWN.to_owned(), |s| significant(s.max))
+                spread.map_or(UNKNOWN.to_owned(), |s| show_count(s.max.max(0.0) as u64))
             };
             let cache = gauges.kv_cache_usage.map_or(UNKNOWN.to_owned(), |s| show_share(s.max));
             let (running, waiting) = (most(gauges.running), most(gauges.waiting));
@@ -243,9 +244,16 @@ fn client(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     }
     parts.extend(health.peak_rss_bytes.map(|b| format!("peak memory {} MB", significant(b as f64 / 1e6))));
     let connections = &report.summary.connections;
-    parts.push(format!("{} connections for {} requests", connections.opened, report.summary.requests.sent));
+    parts.push(format!(
+        "{} for {}",
+        show_counted(connections.opened, "connection"),
+        show_counted(report.summary.requests.sent, "request")
+    ));
     if connections.stale_retries > 0 {
-        parts.push(format!("{} requests sent again after a stale connection", connections.stale_retries));
+        parts.push(format!(
+            "{} sent again after a stale connection",
+            show_counted(connections.stale_retries, "request")
+        ));
     }
     writeln!(out)?;
     row("Client", &parts.join("; "), out)?;
