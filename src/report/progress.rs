@@ -1,21 +1,70 @@
 //! The live line on standard error: redrawn on a terminal; elsewhere a plain line now and then.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::clock::Moment;
+use crate::failure::FailureKind;
 use crate::plan::Load;
-use crate::record::{Pulse, Record, Sink};
-use crate::summary::Tally;
+use crate::record::{Phase, Pulse, Record, Sink};
+use crate::summary::Samples;
 use crate::units::{show_count, show_duration, significant};
 
 /// Shows how a run goes on.
 pub struct Progress {
     load: Load,
-    tally: Tally,
+    seen: Seen,
     shown: Shown,
+}
+
+/// The little that the line tells of the records so far; the report has a tally of its own.
+struct Seen {
+    warmed: u64,
+    succeeded: u64,
+    failed: BTreeMap<FailureKind, u64>,
+    measured_from: Option<Moment>,
+    output_tokens: Option<u64>,
+    ttft_us: Samples,
+}
+
+impl Seen {
+    fn new() -> Self {
+        Self {
+            warmed: 0,
+            succeeded: 0,
+            failed: BTreeMap::new(),
+            measured_from: None,
+            output_tokens: None,
+            ttft_us: Samples::rough(1),
+        }
+    }
+
+    fn note(&mut self, record: &Record) {
+        if record.phase == Phase::Warmup {
+            self.warmed += 1;
+            return;
+        }
+        let started = record.moments.started;
+        self.measured_from = Some(self.measured_from.map_or(started, |from| from.min(started)));
+        if let Some(failure) = record.failure() {
+            *self.failed.entry(failure.kind).or_default() += 1;
+            return;
+        }
+        self.succeeded += 1;
+        if let Some(tokens) = record.usage.output_tokens {
+            self.output_tokens = Some(self.output_tokens.unwrap_or_default().saturating_add(tokens));
+        }
+        if let Some(ttft) = record.ttft() {
+            self.ttft_us.add(u64::try_from(ttft.as_micros()).unwrap_or(u64::MAX));
+        }
+    }
+
+    fn ended(&self) -> u64 {
+        self.succeeded + self.failed.values().sum::<u64>()
+    }
 }
 
 enum Shown {
@@ -42,7 +91,7 @@ impl Progress {
             let style = ProgressStyle::with_template("{wide_msg}").expect("the template is ours");
             Shown::Terminal(ProgressBar::with_draw_target(None, target).with_style(style))
         };
-        Self { load, tally: Tally::default(), shown }
+        Self { load, seen: Seen::new(), shown }
     }
 
     /// Clears the line for the report.
@@ -53,10 +102,9 @@ impl Progress {
     }
 
     fn line(&self, pulse: &Pulse) -> String {
-        let (ok, failed) = self.tally.ended();
-        let done = ok + failed;
+        let (ok, done) = (self.seen.succeeded, self.seen.ended());
         if done == 0 {
-            let warmed = self.tally.warmed();
+            let warmed = self.seen.warmed;
             let phase = if warmed < self.load.warmup { "warming up" } else { "waiting for the first reply" };
             let elapsed = show_duration(pulse.now.since(pulse.began));
             return format!(
@@ -78,32 +126,35 @@ impl Progress {
     }
 
     fn failures(&self, ok: u64) -> String {
-        let mut kinds: Vec<_> = self.tally.failures().collect();
-        kinds.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let mut kinds: Vec<_> = self.seen.failed.iter().collect();
+        kinds.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
         let shown = kinds.iter().take(3).map(|(kind, count)| format!(", {count} {kind}"));
         format!("{} ok{}", show_count(ok), shown.collect::<String>())
     }
 
     fn rates(&self, pulse: &Pulse, ok: u64) -> Option<String> {
-        let seconds = pulse.now.since(self.tally.measured_from()?).as_secs_f64();
+        let seconds = pulse.now.since(self.seen.measured_from?).as_secs_f64();
         if seconds <= 0.0 {
             return None;
         }
         let requests = significant(ok as f64 / seconds);
-        Some(match self.tally.output_tokens() {
+        Some(match self.seen.output_tokens {
             Some(tokens) => format!("{requests} req/s · {} tok/s", significant(tokens as f64 / seconds)),
             None => format!("{requests} req/s"),
         })
     }
 
     fn ttft(&self) -> Option<String> {
-        let at = |percentile| self.tally.ttft_so_far(percentile).map(show_duration);
+        let at = |percentile| {
+            let us = self.seen.ttft_us.rough_percentile(percentile)?;
+            Some(show_duration(Duration::from_micros(us)))
+        };
         Some(format!("TTFT p50 {} p99 {}", at(50.0)?, at(99.0)?))
     }
 
     /// By completions or by time, whichever ends the run first.
     fn time_left(&self, pulse: &Pulse, done: u64) -> Option<String> {
-        let elapsed = pulse.now.since(self.tally.measured_from()?);
+        let elapsed = pulse.now.since(self.seen.measured_from?);
         let by_count = self.load.completions.and_then(|all| {
             let rest = all.get().saturating_sub(done) as f64 / done as f64;
             Duration::try_from_secs_f64(elapsed.as_secs_f64() * rest).ok()
@@ -117,7 +168,7 @@ impl Progress {
 impl Sink for Progress {
     fn record(&mut self, record: &Record) {
         if !matches!(self.shown, Shown::Quiet) {
-            self.tally.record(record);
+            self.seen.note(record);
         }
     }
 
@@ -140,5 +191,40 @@ impl Sink for Progress {
             }
             Shown::Quiet => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::num::{NonZeroU64, NonZeroUsize};
+
+    fn progress() -> Progress {
+        let threads = NonZeroUsize::new(4).expect("4");
+        let load =
+            Load { threads, arrivals: None, completions: NonZeroU64::new(10), duration: None, warmup: 2 };
+        Progress::new(load, true)
+    }
+
+    fn pulse(ms: u64) -> Pulse {
+        Pulse { now: Moment::from_nanos(ms * 1_000_000), began: Moment::default(), in_flight: 4 }
+    }
+
+    #[test]
+    fn the_line_says_what_it_waits_for() {
+        assert_eq!(progress().line(&pulse(1_500)), "warming up: 0 ended, 4 in flight, 1.50 s");
+    }
+
+    #[test]
+    fn the_line_tells_counts_rates_and_the_time_left() {
+        let mut progress = progress();
+        progress.seen.succeeded = 4;
+        progress.seen.failed.insert(FailureKind::Http(503), 1);
+        progress.seen.measured_from = Some(Moment::default());
+        progress.seen.output_tokens = Some(400);
+        progress.seen.ttft_us.add(50_000);
+        let want = "5/10 done · 4 in flight · 4 ok, 1 http_503 · 2.00 req/s · 200 tok/s · \
+                    TTFT p50 50.0 ms p99 50.0 ms · 2.00 s left";
+        assert_eq!(progress.line(&pulse(2_000)), want);
     }
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::clock::Moment;
 use crate::failure::{Failure, FailureKind};
-use crate::record::{ItlSource, Phase, Pulse, Record, Sink};
+use crate::record::{ItlSource, Phase, Record, Sink};
 
 /// The sums, counts and samples of one run so far.
 #[derive(Debug)]
@@ -148,8 +148,6 @@ impl Sink for Tally {
             Some(failure) => self.add_failure(record.id, failure),
         }
     }
-
-    fn pulse(&mut self, _: &Pulse) {}
 }
 
 impl Tally {
@@ -258,36 +256,6 @@ impl Tally {
     /// Requests that have ended so far, the warm-up's included: succeeded, failed.
     pub fn ended_with_warmup(&self) -> (u64, u64) {
         (self.succeeded + self.warmup - self.warmup_failed, self.failed + self.warmup_failed)
-    }
-
-    /// Requests that have ended so far, the warm-up's excepted: succeeded, failed.
-    pub fn ended(&self) -> (u64, u64) {
-        (self.succeeded, self.failed)
-    }
-
-    /// Warm-up requests that have ended so far.
-    pub fn warmed(&self) -> u64 {
-        self.warmup
-    }
-
-    /// When the first measured request started; `None` before it ended.
-    pub fn measured_from(&self) -> Option<Moment> {
-        self.from
-    }
-
-    /// Output tokens of the successful requests so far; `None` as long as the server gave no count.
-    pub fn output_tokens(&self) -> Option<u64> {
-        self.tokens.output
-    }
-
-    /// TTFT at this percentile (0 to 100) so far, right to three digits.
-    pub fn ttft_so_far(&self, percentile: f64) -> Option<Duration> {
-        self.times.ttft.rough_percentile(percentile).map(Duration::from_nanos)
-    }
-
-    /// Failures so far, by kind.
-    pub fn failures(&self) -> impl Iterator<Item = (FailureKind, u64)> + '_ {
-        self.errors.iter().map(|(kind, (count, ..))| (*kind, *count))
     }
 
     /// What it all comes to.
