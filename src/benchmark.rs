@@ -181,7 +181,8 @@ impl Benchmarker {
         Self { config }
     }
 
-    /// Makes one run: `num_completions` requests with this prompt, `concurrent_requests` at a time.
+    /// Makes one run: `num_completions` requests with this prompt, `concurrent_requests` at a time; `None` takes
+    /// `max_concurrent_requests`.
     ///
     /// # Errors
     /// [`Error::Usage`] with everything that is wrong with settings and arguments; [`Error::Server`] when no model was
@@ -190,7 +191,7 @@ impl Benchmarker {
         &self,
         prompt: &str,
         num_completions: u64,
-        concurrent_requests: u64,
+        concurrent_requests: impl Into<Option<u64>>,
     ) -> Result<Report, Error> {
         self.run_with_sinks(prompt, num_completions, concurrent_requests, vec![])
     }
@@ -203,17 +204,21 @@ impl Benchmarker {
         &self,
         prompt: &str,
         num_completions: u64,
-        concurrent_requests: u64,
+        concurrent_requests: impl Into<Option<u64>>,
         sinks: Vec<&mut dyn Sink>,
     ) -> Result<Report, Error> {
-        let draft = self.draft(prompt, num_completions, concurrent_requests);
+        let draft = self.draft(prompt, num_completions, concurrent_requests.into());
         let suite = draft.check(&mut ask_model)?;
         let (_stopper, stop) = stop_pair();
         run(&suite.plans[0], Run { sinks, server_metrics: true, stop: &stop })
     }
 
-    fn draft(&self, prompt: &str, completions: u64, threads: u64) -> Draft {
+    fn draft(&self, prompt: &str, completions: u64, threads: Option<u64>) -> Draft {
         let config = &self.config;
+        let threads = match threads {
+            Some(threads) => Given::in_code("concurrent_requests", threads),
+            None => Given::in_code("max_concurrent_requests", config.max_concurrent_requests),
+        };
         Draft {
             url: Some(Given::in_code("url", config.url.clone())),
             model: config.model.clone().map(|model| Given::in_code("model", model)),
@@ -224,17 +229,12 @@ impl Benchmarker {
             temperature: config.temperature.map(|t| Given::in_code("temperature", t)),
             ignore_eos: Some(config.ignore_eos),
             stream: Some(config.stream),
-            threads: Some(Given::in_code("concurrent_requests", threads)),
+            threads: Some(threads),
             completions: Some(Given::in_code("num_completions", completions)),
             warmup: Some(Given::in_code("warmup", config.warmup)),
             seed: config.seed.map(|seed| Given::in_code("seed", seed)),
             ..Draft::default()
         }
-    }
-
-    /// As many threads as the settings allow: what `max_concurrent_requests` says.
-    pub fn max_concurrent_requests(&self) -> u64 {
-        self.config.max_concurrent_requests
     }
 
     /// Prints the report to standard output, as the command does.

@@ -150,6 +150,32 @@ fn a_thread_sweep_names_the_best_point() {
     assert!(out(&output).contains("Best point: "), "{}", out(&output));
 }
 
+#[test]
+fn a_program_that_names_no_concurrency_gets_that_of_its_settings() {
+    use vllm_loadgen::{BenchmarkConfig, Benchmarker};
+    let (folder, server) = (folder(), simulator());
+    let config = BenchmarkConfig {
+        url: server.url(),
+        max_concurrent_requests: 3,
+        max_tokens: 2,
+        ..Default::default()
+    };
+    let benchmarker = Benchmarker::new(config);
+    let threads = |named: Option<u64>| {
+        let report = benchmarker.run_benchmark("Hello", 4, named).expect("a run");
+        assert_eq!(report.summary.requests.succeeded, 4);
+        report.plan.load.threads.get()
+    };
+    assert_eq!((threads(None), threads(Some(2))), (3, 2));
+    let report = benchmarker.run_benchmark("Hello", 1, 1).expect("a run");
+    let path = folder.path().join("saved.json");
+    benchmarker.save_results(&report, &path).expect("writable");
+    assert_eq!(json(&path)["summary"]["requests"]["succeeded"], 1);
+    benchmarker.save_results(&report, &path).expect_err("nothing is replaced");
+    let wrong = benchmarker.run_benchmark("", 0, 0).expect_err("three mistakes").to_string();
+    assert_eq!(wrong.lines().count(), 3, "{wrong}");
+}
+
 /// Rows of a CSV by column.
 fn rows(path: &Path) -> Vec<std::collections::HashMap<String, String>> {
     let mut reader = csv::Reader::from_path(path).expect("it was written");
