@@ -129,7 +129,7 @@ pub struct Flags {
     /// write a CSV with a row for each run
     #[argh(option, arg_name = "FILE")]
     pub csv: Option<String>,
-    /// write no CSV for --scenarios
+    /// write no CSV where several runs would make one unasked
     #[argh(switch)]
     pub no_csv: bool,
     /// leave the single requests out of the JSON

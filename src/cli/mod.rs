@@ -75,7 +75,7 @@ pub const DEFAULT_CONFIG: &str = "benchmark_config.json";
 /// Makes an order of the words after the program's name.
 ///
 /// # Errors
-/// [`Error::Usage`] with every mistake; [`Error::File`] for a file that cannot be read.
+/// [`Error::Usage`] with every mistake.
 pub fn parse(words: &[String], around: &Surroundings<'_>) -> Result<Order, Error> {
     let expanded = lists::expand(words);
     let expanded: Vec<&str> = expanded.iter().map(String::as_str).collect();
@@ -113,7 +113,7 @@ fn run_order(flags: &Flags, around: &Surroundings<'_>) -> Result<Order, Error> {
     let mut typed = Typed::default();
     let mut notes = Vec::new();
     let mut draft = typed.draft(flags);
-    draft.key = api_key(flags.api_key_file.as_deref(), around, &mut typed)?;
+    draft.key = api_key(flags.api_key_file.as_deref(), around, &mut typed);
     let simulate = (flags.simulate || flags.behavior.is_some())
         .then(|| typed.behavior(flags.behavior.as_deref(), draft.seed.as_ref().map(|seed| seed.value)));
     if let (Some(url), true) = (&flags.url, simulate.is_some()) {
@@ -128,7 +128,7 @@ fn run_order(flags: &Flags, around: &Surroundings<'_>) -> Result<Order, Error> {
             "leave the key out; the simulated server wants none",
         );
     }
-    let base = config_file(flags, around, &mut typed, &mut notes)?;
+    let base = config_file(flags, around, &mut typed, &mut notes);
     if flags.sync {
         notes.push(
             "--sync: requests are always synchronous here, one thread each; there is no other mode"
@@ -168,65 +168,59 @@ fn config_file(
     around: &Surroundings<'_>,
     typed: &mut Typed,
     notes: &mut Vec<String>,
-) -> Result<Draft, Error> {
+) -> Draft {
     let path = match (&flags.config, &around.default_config) {
         (Some(named), _) => PathBuf::from(named),
         (None, Some(found)) => {
             notes.push(format!("settings not given as flags are from {}", found.display()));
             found.clone()
         }
-        (None, None) => return Ok(Draft::default()),
+        (None, None) => return Draft::default(),
     };
-    match config::load(&path) {
-        Err(Error::Usage(mistakes)) => {
-            typed.mistakes.extend(mistakes);
-            Ok(Draft::default())
+    config::load(&path).unwrap_or_else(|error| {
+        match error {
+            Error::Usage(mistakes) => typed.mistakes.extend(mistakes),
+            Error::File { cause, .. } => {
+                let problem = format!("{cause}; name a config file that can be read");
+                typed.add(format!("--config '{}'", path.display()), problem);
+            }
+            other => typed.add(format!("--config '{}'", path.display()), other.to_string()),
         }
-        loaded => loaded,
-    }
+        Draft::default()
+    })
 }
 
 /// Environment variables that may hold the key, the first one wins.
 const KEY_VARIABLES: [&str; 3] = ["VLLM_LOADGEN_API_KEY", "OPENAI_API_KEY", "VLLM_API_KEY"];
 
 /// The key and where it is from. The config file's own comes after these.
-fn api_key(
-    file: Option<&str>,
-    around: &Surroundings<'_>,
-    typed: &mut Typed,
-) -> Result<Option<(Secret, String)>, Error> {
+fn api_key(file: Option<&str>, around: &Surroundings<'_>, typed: &mut Typed) -> Option<(Secret, String)> {
     let Some(file) = file else {
         let found = KEY_VARIABLES.iter().find_map(|name| {
             let key = Secret::new(&(around.variable)(name)?);
             (!key.is_empty()).then(|| (key, format!("environment variable {name}")))
         });
-        return Ok(found);
+        return found;
     };
-    let path = Path::new(file);
-    let text = (around.read)(path).map_err(|cause| Error::File {
-        path: path.to_owned(),
-        cause,
-        advice: "; --api-key-file names a file that holds the key",
-    })?;
+    let text = match (around.read)(Path::new(file)) {
+        Ok(text) => text,
+        Err(cause) => {
+            typed.add(format!("--api-key-file '{file}'"), format!("{cause}; name a file that holds the key"));
+            return None;
+        }
+    };
     let key = Secret::new(&text);
     if key.is_empty() {
         typed.add(format!("--api-key-file '{file}'"), "holds no key; write the key into it");
     }
-    Ok(Some((key, format!("file {file}"))))
+    Some((key, format!("file {file}")))
 }
 
 fn simulate_order(flags: &Simulate, verbosity: u8, around: &Surroundings<'_>) -> Result<Order, Error> {
     let mut typed = Typed::default();
     let mut behavior = typed.simulator(flags);
-    if let Some((key, _)) = flags
-        .api_key_file
-        .as_deref()
-        .map(|file| api_key(Some(file), around, &mut typed))
-        .transpose()?
-        .flatten()
-    {
-        behavior.api_key = Some(key.reveal().to_owned());
-    }
+    let key = flags.api_key_file.as_deref().and_then(|file| api_key(Some(file), around, &mut typed));
+    behavior.api_key = key.map(|(key, _)| key.reveal().to_owned());
     let host =
         typed.parsed("--host", flags.host.as_ref(), "write an IP address, such as 127.0.0.1 or 0.0.0.0");
     let port = typed.parsed("--port", flags.port.as_ref(), "write a port from 0 to 65535");

@@ -44,7 +44,6 @@ impl Draft {
         self.request_limits(&cases, &mut found);
         let settings = self.settings(&mut found);
         let (Some(settings), true) = (settings, found.0.is_empty()) else {
-            found.0.dedup();
             return Err(Error::Usage(found.0));
         };
         let model = match &self.model {

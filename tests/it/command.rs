@@ -605,6 +605,11 @@ fn mistakes_in_values_and_between_values_are_told_together() {
     for part in ["--threads 'abc'", "--completions '0'", "--url 'foo'"] {
         assert!(err(&output).contains(part), "{part} not in {}", err(&output));
     }
+    let files = run(folder().path(), &["--config", "nope.json", "--api-key-file", "nokey", "--threads", "x"]);
+    assert_eq!(code(&files), 2);
+    for part in ["--config 'nope.json'", "--api-key-file 'nokey'", "--threads 'x'"] {
+        assert!(err(&files).contains(part), "{part} not in {}", err(&files));
+    }
     let many = run(folder().path(), &["--threads", "99999999999999999", "--model", "m"]);
     assert_eq!(code(&many), 2);
 }
