@@ -40,12 +40,23 @@ pub fn is_secret_header(name: &str) -> bool {
         .any(|word| name.contains(word))
 }
 
-/// Text with every one of these secrets masked: a server may echo what it was sent. Very short ones are left, for they
-/// stand in ordinary words too.
+/// Text with every one of these secrets masked: a server may echo what it was sent. So is the beginning of one where
+/// the text was cut (`…`). Very short secrets are left, for they stand in ordinary words too.
 pub fn redacted(text: &str, secrets: &[Secret]) -> String {
-    let worth_masking = secrets.iter().filter(|secret| secret.0.len() >= 6);
-    worth_masking.fold(text.to_owned(), |text, secret| text.replace(&secret.0, MASK))
+    let worth_masking = secrets.iter().filter(|secret| secret.0.len() >= SHORTEST);
+    worth_masking.fold(text.to_owned(), |text, secret| {
+        let text = text.replace(&secret.0, MASK);
+        let Some(kept) = text.strip_suffix('…') else { return text };
+        let beginnings = secret.0.char_indices().map(|(end, _)| &secret.0[..end]).rev();
+        match beginnings.take_while(|part| part.len() >= SHORTEST).find_map(|part| kept.strip_suffix(part)) {
+            Some(rest) => format!("{rest}{MASK}…"),
+            None => text,
+        }
+    })
 }
+
+/// Bytes of the shortest text that is worth masking.
+const SHORTEST: usize = 6;
 
 /// A URL fit to be shown: without user name and password, and without the values of query fields that carry secrets.
 pub fn shown_url(url: &str) -> String {
