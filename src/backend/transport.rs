@@ -249,9 +249,10 @@ impl ProbeTransport {
         if self.unsent.is_empty() {
             return Ok(());
         }
-        let (budget, cause) = budget();
+        let now = SystemClock.now();
+        let (budget, cause) = budget(now, now);
         if budget.is_zero() {
-            return Err(gave_up(ErrorKind::TimedOut.into(), Phase::Sending, Cause::Total));
+            return Err(gave_up(ErrorKind::TimedOut.into(), Phase::Sending, cause));
         }
         if is_worth_setting(self.write_timeout, budget) {
             let set = self.socket.0.set_write_timeout(Some(budget));
@@ -279,10 +280,11 @@ impl ProbeTransport {
     /// Reads once; the bytes go to the end of the input buffer.
     fn receive(&mut self) -> Result<(usize, Arrival), Error> {
         let began = SystemClock.now();
+        let mut now = began;
         loop {
-            let (budget, cause) = budget();
+            let (budget, cause) = budget(now, began);
             if budget.is_zero() {
-                return Err(gave_up(ErrorKind::TimedOut.into(), Phase::Receiving, Cause::Total));
+                return Err(gave_up(ErrorKind::TimedOut.into(), Phase::Receiving, cause));
             }
             if is_worth_setting(self.read_timeout, budget) {
                 let set = self.socket.0.set_read_timeout(Some(budget));
@@ -298,26 +300,25 @@ impl ProbeTransport {
             match self.reader.read(&self.socket.0, room) {
                 Ok(arrived) => return Ok(arrived),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // a timeout set earlier may be shorter than today's budget
-                Err(error) if is_timeout(&error) && SystemClock.now().since(began) < budget => {
-                    self.read_timeout = None;
-                }
+                // a timeout set earlier may be shorter than today's budget: wait for the rest of it
+                Err(error) if is_timeout(&error) => self.read_timeout = None,
                 Err(error) => return Err(gave_up(error, Phase::Receiving, cause)),
             }
+            now = SystemClock.now();
         }
     }
 }
 
-/// Time left for the next read or write, and what it means when it runs out.
-fn budget() -> (Duration, Cause) {
+/// Time left at `now` for a read or write that `began`, and what it means when it runs out.
+fn budget(now: Moment, began: Moment) -> (Duration, Cause) {
     note(|marks| {
-        let left = marks.deadline.since(SystemClock.now());
-        let wait = if marks.phase == Phase::Handshake { marks.connect_timeout } else { marks.idle };
-        match (left < wait, marks.phase) {
-            (true, _) => (left, Cause::Total),
-            (false, Phase::Handshake) => (wait, Cause::ConnectTimeout),
-            (false, _) => (wait, Cause::Idle),
-        }
+        let left = marks.deadline.since(now);
+        let (whole, cause) = match marks.phase {
+            Phase::Handshake => (marks.connect_timeout, Cause::ConnectTimeout),
+            _ => (marks.idle, Cause::Idle),
+        };
+        let wait = whole.saturating_sub(now.since(began));
+        if left < wait { (left, Cause::Total) } else { (wait, cause) }
     })
 }
 
