@@ -12,7 +12,6 @@ use crate::plan::{Draft, Given, Origin};
 use crate::secret::Secret;
 use crate::sim::Behavior;
 use crate::units::{parse_duration, parse_rate, parse_share};
-use crate::wire::Dialect;
 
 /// The mistakes found so far.
 #[derive(Debug, Default)]
@@ -32,7 +31,7 @@ impl Typed {
     pub fn draft(&mut self, flags: &Flags) -> Draft {
         Draft {
             url: given("--url", flags.url.clone()),
-            api: self.read("--api", flags.api.as_ref(), dialect),
+            api: self.read("--api", flags.api.as_ref(), str::parse),
             model: given("--model", flags.model.clone()),
             key: None,
             timeout: self.read("--timeout", flags.timeout.as_ref(), parse_duration),
@@ -195,14 +194,6 @@ fn numbers(text: &str) -> Result<Vec<u64>, String> {
             whole(part).map_err(|_| format!("'{part}' is not a whole number; write such as 10 50 100"))
         })
         .collect()
-}
-
-fn dialect(text: &str) -> Result<Dialect, String> {
-    match text {
-        "chat" => Ok(Dialect::Chat),
-        "completions" => Ok(Dialect::Completions),
-        _ => Err("unknown; write chat or completions".to_owned()),
-    }
 }
 
 fn header(text: &str) -> Result<(String, Secret), String> {

@@ -25,13 +25,6 @@ pub enum TokenKind {
     Content,
 }
 
-impl TokenKind {
-    /// Whether it is output that the user waits for, as opposed to reasoning.
-    pub fn is_visible(self) -> bool {
-        self != Self::Reasoning
-    }
-}
-
 /// Token counts from the server's `usage`. What it does not say stays `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {

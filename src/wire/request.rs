@@ -1,5 +1,7 @@
 //! Request bodies: what is asked for, written once around a hole for the prompt.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Number, Value, json};
 
@@ -40,6 +42,18 @@ impl Dialect {
         match self {
             Self::Chat => "messages",
             Self::Completions => "prompt",
+        }
+    }
+}
+
+impl FromStr for Dialect {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "chat" => Ok(Self::Chat),
+            "completions" => Ok(Self::Completions),
+            _ => Err("unknown; write chat or completions".to_owned()),
         }
     }
 }

@@ -3,23 +3,26 @@
 //! Every mistake of a file is told at once, with line and column. Whether good values go together is not known here:
 //! that is the plan's to check. Values are shown only where they cannot be secrets.
 
+mod values;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
-use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Mistake};
-use crate::plan::{ArrivalName, Draft, Given, Origin, ScenarioDraft};
+use crate::plan::{Draft, Given, Origin, ScenarioDraft};
 use crate::secret::Secret;
 use crate::text::printable;
-use crate::units::{Rate, parse_duration};
-use crate::wire::Dialect;
+use values::{
+    BROKEN_ESCAPE, above_0, arrival, boolean, dialect, duration, filled, from_0, is_no, json, list,
+    number_above_0, rate, temperature, text,
+};
 
 const MAX_BYTES: usize = 16 << 20;
 
@@ -46,10 +49,6 @@ const BENCHMARK: [&str; 16] = [
 ];
 const SCENARIO: [&str; 5] = ["name", "completions", "prompt", "threads", "max_tokens"];
 
-const ABOVE_0: &str = "write a whole number above 0";
-const FROM_0: &str = "write a whole number from 0 up";
-const SECONDS: &str = "write a number of seconds, such as 3600";
-const TEXT: &str = "write text in double quotes";
 const NUMBERS: &str = "write one or more numbers, such as [10, 25, 50]";
 const OBJECT: &str = "write an object, such as {\"key\": \"value\"}";
 const SCENARIOS: &str = "write a list of scenarios, each such as \
@@ -445,138 +444,15 @@ fn distance(typed: &[char], known: &str) -> usize {
     row[typed.len()]
 }
 
-const BROKEN_ESCAPE: &str = "has a broken \\u escape; write the character itself";
-
-/// What a value is, without the value.
-fn kind(raw: &RawValue) -> &'static str {
-    match raw.get().as_bytes().first() {
-        Some(b'"') => "a string",
-        Some(b'{') => "an object",
-        Some(b'[') => "a list",
-        Some(b't' | b'f') => "a boolean",
-        Some(b'n') => "null",
-        _ => "a number",
-    }
-}
-
-fn is_no(raw: &RawValue, help: &str) -> String {
-    format!("is {}; {help}", kind(raw))
-}
-
-/// The same where a number was wanted, so that it may be shown.
-fn is_no_such_number(raw: &RawValue, help: &str) -> String {
-    match kind(raw) {
-        "a number" => format!("is {}; {help}", printable(raw.get(), 30)),
-        _ => is_no(raw, help),
-    }
-}
-
-fn list<'t>(raw: &'t RawValue, help: &str) -> Result<Vec<&'t RawValue>, String> {
-    serde_json::from_str(raw.get()).map_err(|_| is_no(raw, help))
-}
-
-fn text(raw: &RawValue) -> Result<String, String> {
-    serde_json::from_str(raw.get()).map_err(|_| match kind(raw) {
-        "a string" => BROKEN_ESCAPE.to_owned(),
-        _ => is_no(raw, TEXT),
-    })
-}
-
-fn filled(raw: &RawValue) -> Result<String, String> {
-    let text = text(raw)?;
-    if text.trim().is_empty() { Err("is empty; write some text".to_owned()) } else { Ok(text) }
-}
-
-fn boolean(raw: &RawValue) -> Result<bool, String> {
-    serde_json::from_str(raw.get()).map_err(|_| is_no(raw, "write true or false"))
-}
-
-fn above_0(raw: &RawValue) -> Result<u64, String> {
-    match whole(raw, ABOVE_0)? {
-        0 => Err(is_no_such_number(raw, ABOVE_0)),
-        count => Ok(count),
-    }
-}
-
-fn from_0(raw: &RawValue) -> Result<u64, String> {
-    whole(raw, FROM_0)
-}
-
-fn whole(raw: &RawValue, help: &str) -> Result<u64, String> {
-    let is_too_big = raw.get().bytes().all(|b| b.is_ascii_digit());
-    let help = if is_too_big { "write a smaller number" } else { help };
-    serde_json::from_str(raw.get()).map_err(|_| is_no_such_number(raw, help))
-}
-
-fn temperature(raw: &RawValue) -> Result<f64, String> {
-    let temperature = serde_json::from_str::<f64>(raw.get()).ok().filter(|t| *t >= 0.0);
-    temperature.ok_or_else(|| is_no_such_number(raw, "write a number from 0 up, such as 0.7"))
-}
-
-fn number_above_0(raw: &RawValue) -> Result<f64, String> {
-    let number = serde_json::from_str::<f64>(raw.get()).ok().filter(|n| n.is_finite() && *n > 0.0);
-    number.ok_or_else(|| is_no_such_number(raw, "write a number above 0, such as 12.5"))
-}
-
-fn rate(raw: &RawValue) -> Result<Rate, String> {
-    let rate = Rate::new(number_above_0(raw)?);
-    rate.ok_or_else(|| is_no_such_number(raw, "write a number above 0, such as 12.5"))
-}
-
-fn arrival(raw: &RawValue) -> Result<ArrivalName, String> {
-    const HELP: &str = "write \"poisson\", \"constant\" or \"gamma\"";
-    if kind(raw) != "a string" {
-        return Err(is_no(raw, HELP));
-    }
-    let name = text(raw)?;
-    name.parse().map_err(|_| format!("is '{}'; {HELP}", printable(&name, 30)))
-}
-
-/// A number of seconds, or a string with a unit.
-fn duration(raw: &RawValue) -> Result<Duration, String> {
-    let (shown, written) = match kind(raw) {
-        "a string" => {
-            let written = text(raw)?;
-            (format!("'{}'", printable(&written, 30)), written)
-        }
-        // shown without an exponent, which durations do not have
-        _ => match serde_json::from_str::<f64>(raw.get()) {
-            Ok(seconds) if seconds > 0.0 => (printable(raw.get(), 30), seconds.to_string()),
-            _ => return Err(is_no_such_number(raw, SECONDS)),
-        },
-    };
-    match parse_duration(&written) {
-        Ok(Duration::ZERO) => Err(format!("is {shown}; write a duration above 0, such as 30 or \"30s\"")),
-        Ok(duration) => Ok(duration),
-        Err(problem) => Err(format!("is {shown}, {problem}")),
-    }
-}
-
-fn dialect(raw: &RawValue) -> Result<Dialect, String> {
-    const HELP: &str = "write \"chat\" or \"completions\"";
-    if kind(raw) != "a string" {
-        return Err(is_no(raw, HELP));
-    }
-    match text(raw)?.as_str() {
-        "chat" => Ok(Dialect::Chat),
-        "completions" => Ok(Dialect::Completions),
-        other => Err(format!("is '{}'; {HELP}", printable(other, 30))),
-    }
-}
-
-fn json(raw: &RawValue) -> Result<Value, String> {
-    serde_json::from_str(raw.get()).map_err(|_| {
-        "cannot be read; keep numbers within 64 bits, escapes whole and nesting below 100".to_owned()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::wire::Dialect;
+    use std::time::Duration;
 
-    const DOCUMENTED: &str = include_str!("../../configs/benchmark_config.json");
+    const DOCUMENTED: &str = include_str!("../../../configs/benchmark_config.json");
 
     fn read_text(text: &str) -> Result<Draft, Vec<Mistake>> {
         parse(Path::new("c.json"), text)
