@@ -93,7 +93,7 @@ fn few_requests(summary: &Summary) -> Option<String> {
     let succeeded = summary.requests.succeeded;
     (1..ENOUGH_FOR_P99).contains(&succeeded).then(|| {
         format!(
-            "{}: too few to bound a p99 (that takes {ENOUGH_FOR_P99}): read p99 and p99.9 as \
+            "{}: too few to bound a p99 (that takes {ENOUGH_FOR_P99}); read p99 and p99.9 as \
              the largest values seen",
             show_counted(succeeded, "successful request")
         )

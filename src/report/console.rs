@@ -185,7 +185,7 @@ fn errors(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
         let count = show_count(line.count);
         let group = serde_json::to_value(line.group)?;
         let group = group.as_str().unwrap_or_default();
-        writeln!(out, "  {count:>7} × {} (a {group} error): {}", line.kind, line.meaning)?;
+        writeln!(out, "  {count:>7} × {} ({group} group): {}", line.kind, line.meaning)?;
         writeln!(out, "            e.g. request {}: {}", line.first_request, printable(&line.example, 200))?;
     }
     Ok(())
@@ -246,7 +246,7 @@ fn client(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let connections = &report.summary.connections;
     parts.push(format!(
         "{} for {}",
-        show_counted(connections.opened, "connection"),
+        show_counted(connections.opened, "new connection"),
         show_counted(report.summary.requests.sent, "request")
     ));
     if connections.stale_retries > 0 {
