@@ -63,6 +63,10 @@ fn make_runs(
     streams: &mut Streams<'_>,
 ) -> Result<ExitCode, Error> {
     let mut made = Made::default();
+    if let Some((file, plan)) = files.schedule.zip(suite.plans.first()) {
+        let moments = plan.schedule().into_iter().flatten();
+        made.written.push(file.finish(|out| report::write_schedule(moments, out))?);
+    }
     let ended = made.all(suite, files.json, order, stop, streams);
     made.keep(ended);
     if made.reports.len() > 1 {
@@ -190,7 +194,7 @@ fn make_run(
         })?),
         false => None,
     };
-    let mut progress = Progress::new(plan.load, order.quiet);
+    let mut progress = Progress::new(plan.load.clone(), order.quiet);
     let mut sinks: Vec<&mut dyn Sink> = vec![&mut progress];
     if let Some(detail) = &mut detail {
         sinks.push(detail);
@@ -211,6 +215,8 @@ struct Files {
     /// For each plan.
     json: Vec<Vec<OutputFile>>,
     csv: Option<OutputFile>,
+    /// Of the one run.
+    schedule: Option<OutputFile>,
 }
 
 impl Files {
@@ -230,7 +236,9 @@ impl Files {
             Some(Csv::Folder(folder)) => Some(folder.join(format!("comparison_{}.csv", date.compact()))),
         };
         let csv = csv.map(|path| OutputFile::create(&path, outputs.overwrite)).transpose()?;
-        Ok(Self { json, csv })
+        let schedule = outputs.schedule.as_ref();
+        let schedule = schedule.map(|path| OutputFile::create(path, outputs.overwrite)).transpose()?;
+        Ok(Self { json, csv, schedule })
     }
 }
 

@@ -9,7 +9,7 @@ use crate::clock::{Clock, Date, Stop, SystemClock, stop_pair};
 use crate::engine::{self, Setup};
 use crate::error::Error;
 use crate::failure::FailureKind;
-use crate::plan::{Draft, Given, Plan, defaults};
+use crate::plan::{Draft, Given, Plan, ScheduleHash, defaults};
 use crate::record::Sink;
 use crate::report::{self, DetailLog, OutputFile, Report, SCHEMA, Tool};
 use crate::secret::{self, Secret};
@@ -65,6 +65,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
     };
     let complete = !run.stop.requested();
     let (succeeded, failed) = tally.ended_with_warmup();
+    let schedule = schedule(plan, complete, succeeded.saturating_add(failed));
     let (server, warnings) = watch.map_or((None, vec![]), |watch| watch.end(succeeded, failed, run.stop));
     Ok(Report {
         schema: SCHEMA,
@@ -73,12 +74,20 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         ended: ended.rfc3339(),
         complete,
         plan: plan.clone(),
+        schedule,
         health: Health::between(before, after, wall, environment.cores),
         environment,
         summary: tally.into_summary(),
         server,
         warnings,
     })
+}
+
+/// What tells the run's schedule from others. It is drawn again rather than kept: a long run holds no list.
+fn schedule(plan: &Plan, complete: bool, ended: u64) -> Option<ScheduleHash> {
+    let moments = plan.schedule()?;
+    let sent = if complete { usize::MAX } else { usize::try_from(ended).unwrap_or(usize::MAX) };
+    Some(ScheduleHash::of(moments.take(sent)))
 }
 
 /// Asks the server which model it serves.

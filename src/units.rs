@@ -2,6 +2,7 @@
 //!
 //! Parsing answers with a sentence that completes "--flag 'value': …". Knows nothing of flags or metrics.
 
+use std::fmt;
 use std::time::Duration;
 
 /// Reads a duration such as `250ms`, `30s`, `1.5m`, `2h` or `80us`. A bare number is seconds.
@@ -71,6 +72,45 @@ impl Rate {
 pub fn parse_rate(text: &str) -> Result<Rate, String> {
     let rate = text.trim().parse().ok().and_then(Rate::new);
     rate.ok_or_else(|| "not a rate; write requests per second, a number above 0 such as 12.5".to_owned())
+}
+
+/// Events per second where there may be none: finite, 0 or above.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, serde::Serialize)]
+#[serde(transparent)]
+pub struct Level(f64);
+
+impl Level {
+    /// `None` unless the number is finite and not below 0.
+    pub fn new(per_second: f64) -> Option<Self> {
+        // adding 0 makes -0 plain
+        (per_second.is_finite() && per_second >= 0.0).then_some(Self(per_second + 0.0))
+    }
+
+    /// Events per second.
+    pub fn per_second(self) -> f64 {
+        self.0
+    }
+
+    /// Whether there are none.
+    pub fn is_zero(self) -> bool {
+        self.0 == 0.0
+    }
+}
+
+/// As it was written.
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Reads a rate per second that may be 0.
+///
+/// # Errors
+/// Says what is wrong and how to write it, without the value itself.
+pub fn parse_level(text: &str) -> Result<Level, String> {
+    let level = text.trim().parse().ok().and_then(Level::new);
+    level.ok_or_else(|| "not a rate; write requests per second, a number from 0 up such as 12.5".to_owned())
 }
 
 /// Shows a duration with three significant digits and the unit that suits it: `412 µs`, `3.25 ms`, `1.20 s`, `2 m 05 s`.
@@ -203,6 +243,15 @@ mod tests {
         assert_eq!(parse_rate("12.5").map(Rate::per_second), Ok(12.5));
         for text in ["0", "-1", "fast", "NaN", "inf", ""] {
             assert!(parse_rate(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn levels_may_be_0() {
+        assert_eq!(parse_level("0").map(Level::is_zero), Ok(true));
+        assert_eq!(parse_level("-0").map(|level| level.to_string()), Ok("0".to_owned()));
+        for text in ["-1", "fast", "NaN", "inf", ""] {
+            assert!(parse_level(text).is_err(), "{text}");
         }
     }
 

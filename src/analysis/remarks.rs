@@ -1,5 +1,6 @@
 //! What the figures of one run say, in sentences: the documented tool's advice on reading results, computed.
 
+use crate::arrivals::Shape;
 use crate::plan::Load;
 use crate::record::ItlSource;
 use crate::summary::{Distribution, Summary};
@@ -56,10 +57,12 @@ fn errors(summary: &Summary) -> Option<String> {
 
 fn starved_pool(load: &Load, summary: &Summary) -> Option<String> {
     let waited = summary.requests.no_worker_free;
-    (load.arrivals.is_some() && waited > 0).then(|| {
+    // where all are due at once, waiting is the point
+    let has_rate = load.arrivals.as_ref().is_some_and(|arrivals| arrivals.shape != Shape::AtOnce);
+    (has_rate && waited > 0).then(|| {
         format!(
             "{} of {} requests were due when none of the {} threads was free, and left late: the server got less than \
-             the rate asked for; response times have the wait in them. Raise --threads, or lower --request-rate",
+             the rate asked for; response times have the wait in them. Raise --threads, or lower the rate",
             show_count(waited),
             show_count(summary.requests.sent),
             show_count(load.threads.get() as u64)

@@ -10,6 +10,7 @@ use argh::FromArgs;
     example = "Try it on the built-in simulated server:\n  {command_name} --simulate --threads 20 --completions 500",
     example = "Measure a server on this machine:\n  {command_name} --url http://localhost:8000 --threads 20 --completions 500",
     example = "Ten requests a second, whatever the server does:\n  {command_name} --request-rate 10 --duration 60s",
+    example = "A rate that grows for a minute, or in steps:\n  {command_name} --ramp-up 1:50:60s\n  {command_name} --stages 10:30s,20:30s,40:30s",
     example = "Numbers of completions side by side:\n  {command_name} --compare 10 50 100 200 500",
     example = "Find the best number of threads:\n  {command_name} --concurrent-tests 5 10 20 50 --completions 100",
     example = "Run the scenarios of a config file, with a CSV over all of them:\n  {command_name} --config configs/benchmark_config.json --scenarios",
@@ -45,22 +46,28 @@ pub struct Flags {
     #[argh(option, arg_name = "TIME")]
     pub connect_timeout: Option<String>,
 
-    /// threads, each with one request at a time (default: 20; at a rate, enough for 20 seconds of it, 64 to 1000)
+    /// threads, each with one request at a time (default: 20; at a rate, enough for 20 seconds of it, 64 to 1000; at inf, one a request up to 1000)
     #[argh(option, short = 't', arg_name = "N")]
     pub threads: Option<String>,
     /// the same as --threads
     #[argh(option, arg_name = "N")]
     pub concurrent: Option<String>,
-    /// requests arrive at this rate per second, whatever the server does: an open loop (default: closed loop)
+    /// requests arrive at this rate per second, whatever the server does: an open loop; inf: all at once (default: closed loop)
     #[argh(option, short = 'r', arg_name = "R")]
     pub request_rate: Option<String>,
+    /// an open loop whose rate grows from FROM to TO over TIME, such as 1:50:60s, then holds until --duration or --completions ends the run; without these it ends with the ramp
+    #[argh(option, arg_name = "FROM:TO:TIME")]
+    pub ramp_up: Option<String>,
+    /// an open loop of one rate after another, such as 10:30s,20:30s; a rate of 0 is a pause; ends with the last
+    #[argh(option, arg_name = "R:TIME...")]
+    pub stages: Option<String>,
     /// how they arrive: poisson, constant or gamma (default: poisson)
     #[argh(option, arg_name = "NAME")]
     pub arrival: Option<String>,
     /// shape of gamma arrivals: 1 is Poisson, less is burstier (default: 1)
     #[argh(option, arg_name = "X")]
     pub burstiness: Option<String>,
-    /// requests to make (default: 100, or as many as fit into --duration)
+    /// requests to make (default: 100, or as many as fit into --duration, --ramp-up or --stages)
     #[argh(option, short = 'n', arg_name = "N")]
     pub completions: Option<String>,
     /// start no request later than this after the first, such as 30s (default: no limit)
@@ -132,6 +139,9 @@ pub struct Flags {
     /// write no CSV where several runs would make one unasked
     #[argh(switch)]
     pub no_csv: bool,
+    /// write when each request is due, as a CSV, before the one run of an open loop
+    #[argh(option, arg_name = "FILE")]
+    pub schedule_out: Option<String>,
     /// leave the single requests out of the JSON
     #[argh(switch)]
     pub no_detail: bool,

@@ -1,10 +1,15 @@
 //! What argh lacks, done on the words before it reads them: `--flag=value`, lists of numbers, `-vv`.
 
-/// Flags that take several numbers: `--compare 10 50 100`, `--compare 10,50,100`, `--compare=10,50`.
-const LISTS: [&str; 2] = ["--compare", "--concurrent-tests"];
+/// Flags that take several items, and what an item looks like: `--compare 10 50 100`, `--compare 10,50,100`,
+/// `--compare=10,50`, `--stages 10:30s 20:30s`.
+const LISTS: [List; 3] =
+    [("--compare", is_numbers), ("--concurrent-tests", is_numbers), ("--stages", is_stages)];
+
+/// A flag, and whether a word is of its items.
+type List = (&'static str, fn(&str) -> bool);
 
 /// Rewrites words so that every flag has one value of its own: lists become one flag with commas, `--flag=value` two
-/// words, `-vv` two flags. Numbers after a list's flag belong to it up to the first word that is no number. Nothing
+/// words, `-vv` two flags. Items after a list's flag belong to it up to the first word that is none. Nothing
 /// after `--` is touched.
 pub fn expand(words: &[String]) -> Vec<String> {
     let mut out = Vec::with_capacity(words.len());
@@ -24,20 +29,20 @@ pub fn expand(words: &[String]) -> Vec<String> {
             _ => (word.as_str(), None),
         };
         out.push(name.to_owned());
-        if !LISTS.contains(&name) {
+        let Some((_, is_items)) = LISTS.iter().find(|(list, _)| *list == name) else {
             out.extend(value);
             continue;
-        }
-        let mut numbers: Vec<String> = value.into_iter().collect();
-        if numbers.is_empty() && rest.clone().next().is_some_and(|word| !word.starts_with("--")) {
+        };
+        let mut items: Vec<String> = value.into_iter().collect();
+        if items.is_empty() && rest.clone().next().is_some_and(|word| !word.starts_with("--")) {
             // whatever stands first is its value, so that a mistake in it is told as such
-            numbers.extend(rest.next().cloned());
+            items.extend(rest.next().cloned());
         }
-        while rest.clone().next().is_some_and(|word| is_numbers(word)) {
-            numbers.extend(rest.next().cloned());
+        while rest.clone().next().is_some_and(|word| is_items(word)) {
+            items.extend(rest.next().cloned());
         }
-        if !numbers.is_empty() {
-            out.push(numbers.join(","));
+        if !items.is_empty() {
+            out.push(items.join(","));
         }
     }
     out
@@ -52,6 +57,11 @@ fn verbosity(word: &str) -> Option<usize> {
 /// Numbers and commas only, such as `10`, `10,` or `10,50`.
 fn is_numbers(word: &str) -> bool {
     word.bytes().any(|b| b.is_ascii_digit()) && word.bytes().all(|b| b.is_ascii_digit() || b == b',')
+}
+
+/// Starts as `10:30s` and `0.5:1m,` do.
+fn is_stages(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_digit() || c == '.') && word.contains(':')
 }
 
 #[cfg(test)]
@@ -75,6 +85,14 @@ mod tests {
             check(typed, "--compare 10,50,100");
         }
         check("--compare 10, 50, 100", "--compare 10,,50,,100");
+    }
+
+    #[test]
+    fn stages_are_a_list_too() {
+        for typed in ["--stages 10:30s 20:1m", "--stages=10:30s 20:1m", "--stages 10:30s,20:1m"] {
+            check(&format!("{typed} -q"), "--stages 10:30s,20:1m -q");
+        }
+        check("--stages 10 simulate", "--stages 10 simulate");
     }
 
     #[test]

@@ -7,11 +7,12 @@ use std::str::FromStr;
 use serde_json::{Map, Value};
 
 use super::flags::{Flags, Simulate};
+use crate::arrivals::Shape;
 use crate::error::Mistake;
 use crate::plan::{Draft, Given, Origin};
 use crate::secret::Secret;
 use crate::sim::Behavior;
-use crate::units::{parse_duration, parse_rate, parse_share};
+use crate::units::{parse_duration, parse_share};
 
 /// The mistakes found so far.
 #[derive(Debug, Default)]
@@ -51,7 +52,9 @@ impl Typed {
             continuous_usage: flags.continuous_usage.then_some(true),
             extra_body: self.read("--extra-body", flags.extra_body.as_ref(), object),
             threads: self.threads(flags),
-            request_rate: self.read("--request-rate", flags.request_rate.as_ref(), parse_rate),
+            request_rate: self.read("--request-rate", flags.request_rate.as_ref(), Shape::parse_rate),
+            ramp_up: self.read("--ramp-up", flags.ramp_up.as_ref(), Shape::parse_ramp),
+            stages: self.read("--stages", flags.stages.as_ref(), Shape::parse_stages),
             arrival: self.read("--arrival", flags.arrival.as_ref(), str::parse),
             burstiness: self.read("--burstiness", flags.burstiness.as_ref(), number),
             completions: self.whole("--completions", flags.completions.as_ref()),
@@ -67,6 +70,7 @@ impl Typed {
             output: given("--output", flags.output.as_ref().map(PathBuf::from)),
             output_dir: given("--output-dir", flags.output_dir.as_ref().map(PathBuf::from)),
             csv: given("--csv", flags.csv.as_ref().map(PathBuf::from)),
+            schedule_out: given("--schedule-out", flags.schedule_out.as_ref().map(PathBuf::from)),
             no_csv: flags.no_csv,
             no_detail: flags.no_detail,
             overwrite: flags.overwrite,

@@ -104,22 +104,19 @@ fn named(name: String) -> thread::Builder {
     thread::Builder::new().name(name).stack_size(STACK)
 }
 
-/// Hands out jobs in order until there are enough, the run is stopped or no worker is left. In an open loop they carry
+/// Hands out jobs in order until there are enough, the schedule ends, the run is stopped or no worker is left. In an open loop they carry
 /// their moments and are handed out early: the workers wait.
 fn feed_jobs(load: &Load, feed: &Sender<Job>, setup: &Setup<'_>) {
     let last = load.completions.map_or(u64::MAX, |n| load.warmup.saturating_add(n.get()));
     let began = setup.clock.now();
-    let mut schedule = load.arrivals.map(|arrivals| arrivals.moments(setup.seed));
-    let mut measured_from = None;
+    let mut schedule = load.schedule(setup.seed);
     for id in 0..last {
         let phase = if id < load.warmup { Phase::Warmup } else { Phase::Measured };
-        let offset = schedule.as_mut().and_then(Iterator::next);
-        if let (Some(offset), Phase::Measured, Some(duration)) = (offset, phase, load.duration)
-            && offset.saturating_sub(*measured_from.get_or_insert(offset)) >= duration
-        {
-            return;
-        }
-        let due = offset.map(|offset| began + offset);
+        let due = match schedule.as_mut().map(Iterator::next) {
+            Some(None) => return,
+            Some(Some(offset)) => Some(began + offset),
+            None => None,
+        };
         let job = Job { id, phase, due, request: (setup.request)(id) };
         let is_taken = select! {
             send(feed, job) -> sent => sent.is_ok(),

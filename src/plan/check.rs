@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::draft::{ArrivalName, Draft, Given, Origin, ScenarioDraft};
 use super::{Csv, Load, Outputs, Plan, Suite, SuiteKind, defaults};
-use crate::arrivals::{Arrivals, Process};
+use crate::arrivals::{Arrivals, Process, Shape};
 use crate::backend::{Client, Endpoint, Settings};
 use crate::error::{Error, Mistake};
 use crate::random::fresh_seed;
@@ -20,7 +20,8 @@ const MAX_THREADS: usize = 16_000;
 struct Case {
     scenario: Option<String>,
     prompt: Given<String>,
-    threads: Given<u64>,
+    /// `None` takes as many as the load needs.
+    threads: Option<Given<u64>>,
     completions: Option<Given<u64>>,
     max_tokens: Given<u64>,
 }
@@ -83,7 +84,7 @@ impl Draft {
                 case.completions = Some(n);
             }),
             SuiteKind::Threads => {
-                self.each(self.concurrent_tests.as_ref(), found, |case, n| case.threads = n)
+                self.each(self.concurrent_tests.as_ref(), found, |case, n| case.threads = Some(n))
             }
             SuiteKind::Scenarios => self.scenario_cases(found),
         }
@@ -92,14 +93,15 @@ impl Draft {
     /// The case that all runs have in common.
     fn case(&self) -> Case {
         let default = |value| Given::in_code("default", value);
-        let is_timed = self.duration.is_some();
+        let has_end = |given: &Given<Shape>| matches!(given.value, Shape::Ramp(_) | Shape::Stages(_));
+        let is_timed = self.duration.is_some() || self.shapes().any(has_end);
         Case {
             scenario: None,
             prompt: self
                 .prompt
                 .clone()
                 .unwrap_or_else(|| Given::in_code("default", defaults::PROMPT.to_owned())),
-            threads: self.threads.clone().unwrap_or_else(|| default(self.default_threads())),
+            threads: self.threads.clone(),
             completions: self
                 .completions
                 .clone()
@@ -109,28 +111,72 @@ impl Draft {
     }
 
     /// An open loop needs threads for all that may be in flight.
-    fn default_threads(&self) -> u64 {
-        let Some(rate) = &self.request_rate else { return defaults::THREADS };
-        let wanted = (rate.value.per_second() * defaults::POOL_SECONDS).ceil() as u64;
-        wanted.clamp(defaults::MIN_POOL, defaults::MAX_POOL)
+    fn default_threads(arrivals: Option<&Arrivals>, completions: Option<u64>) -> u64 {
+        match arrivals.map(|arrivals| &arrivals.shape) {
+            None => defaults::THREADS,
+            Some(Shape::AtOnce) => completions.unwrap_or(defaults::COMPLETIONS).clamp(1, defaults::MAX_POOL),
+            Some(shape) => {
+                let wanted = (shape.peak() * defaults::POOL_SECONDS).ceil() as u64;
+                wanted.clamp(defaults::MIN_POOL, defaults::MAX_POOL)
+            }
+        }
     }
 
-    /// The arrival process, if requests arrive at a rate.
-    fn arrivals(&self, found: &mut Findings) -> Option<Arrivals> {
-        let Some(rate) = &self.request_rate else {
-            let without =
-                |origin: &Origin| Mistake::new(origin.to_string(), "says nothing without --request-rate");
-            self.arrival.iter().for_each(|given| found.add(without(&given.origin)));
-            self.burstiness.iter().for_each(|given| found.add(without(&given.origin)));
+    /// The arrivals, if requests arrive by themselves. `is_limited`: a number or a time ends the run.
+    fn arrivals(&self, is_limited: bool, found: &mut Findings) -> Option<Arrivals> {
+        let Some(shape) = self.shapes().next() else {
+            self.no_process("says nothing without --request-rate, --ramp-up or --stages", found);
             return None;
         };
-        if let Some(tests) = &self.concurrent_tests {
-            let place = format!("{} and {}", tests.origin, rate.origin);
-            found.add(Mistake::new(
-                place,
-                "give one of them; at a rate, threads only bound what is in flight",
-            ));
+        self.disagreeing(shape, found);
+        let process = match shape.value {
+            Shape::AtOnce => {
+                self.no_process("says nothing at --request-rate inf: every request is due at once", found);
+                Process::Constant
+            }
+            _ => self.process(found)?,
+        };
+        let shape = shape.value.clone();
+        Some(Arrivals { shape: if is_limited { shape } else { shape.ending_by_itself() }, process })
+    }
+
+    /// A process says nothing there.
+    fn no_process(&self, problem: &str, found: &mut Findings) {
+        let origins = [
+            self.arrival.as_ref().map(|given| &given.origin),
+            self.burstiness.as_ref().map(|given| &given.origin),
+        ];
+        for origin in origins.into_iter().flatten() {
+            found.add(Mistake::new(origin.to_string(), problem));
         }
+    }
+
+    /// What cannot stand beside this shape of arrivals.
+    fn disagreeing(&self, shape: &Given<Shape>, found: &mut Findings) {
+        let mut beside = |other: &Origin, problem: &str| {
+            found.add(Mistake::new(format!("{} and {other}", shape.origin), problem));
+        };
+        for other in self.shapes().skip(1) {
+            beside(&other.origin, "give one of them; each says when requests arrive");
+        }
+        if let Some(tests) = &self.concurrent_tests {
+            beside(&tests.origin, "give one of them; at a rate, threads only bound what is in flight");
+        }
+        let Some(duration) = &self.duration else { return };
+        match shape.value {
+            Shape::Stages(_) => beside(
+                &duration.origin,
+                "leave the duration out: the run ends with the last stage; make that longer or shorter",
+            ),
+            Shape::AtOnce => beside(
+                &duration.origin,
+                "leave the duration out: every request is due at the start; --completions says how many",
+            ),
+            Shape::Steady(_) | Shape::Ramp(_) => {}
+        }
+    }
+
+    fn process(&self, found: &mut Findings) -> Option<Process> {
         let named = self.arrival.as_ref().map(|given| given.value);
         let process = match (named, &self.burstiness) {
             (Some(ArrivalName::Constant | ArrivalName::Poisson), Some(burstiness)) => {
@@ -147,7 +193,7 @@ impl Draft {
         if let Some(given) = self.burstiness.as_ref().filter(|b| !(b.value.is_finite() && b.value > 0.0)) {
             found.add(given.mistake(given.value, "write a number above 0, such as 0.5"));
         }
-        Some(Arrivals { rate: rate.value, process })
+        Some(process)
     }
 
     fn each(
@@ -196,9 +242,9 @@ impl Draft {
                 Some(prompt) if matches!(prompt.origin, Origin::Flag(_)) => prompt.clone(),
                 _ => scenario.prompt.clone(),
             },
-            threads: match &scenario.threads {
-                Some(threads) if !flag(&common.threads) => threads.clone(),
-                _ => common.threads.clone(),
+            threads: match (&scenario.threads, &common.threads) {
+                (Some(_), Some(common)) if flag(common) => Some(common.clone()),
+                (own, common) => own.as_ref().or(common.as_ref()).cloned(),
             },
             completions: Some(Given::new(*n, scenario.completions.origin.clone())),
             max_tokens: match &scenario.max_tokens {
@@ -210,12 +256,6 @@ impl Draft {
     }
 
     fn load(&self, case: &Case, found: &mut Findings) -> Option<Load> {
-        let threads = usize::try_from(case.threads.value).ok().and_then(NonZeroUsize::new);
-        let threads = threads.filter(|threads| threads.get() <= MAX_THREADS);
-        if threads.is_none() {
-            let problem = format!("write a whole number from 1 to {MAX_THREADS}");
-            found.add(case.threads.mistake(case.threads.value, problem));
-        }
         let completions = case.completions.as_ref().map(|n| (n, NonZeroU64::new(n.value)));
         if let Some((given, None)) = completions {
             found.add(given.mistake(given.value, "write a whole number above 0"));
@@ -223,9 +263,19 @@ impl Draft {
         let duration = self.duration.as_ref().map(|d| d.value);
         found.positive(self.duration.as_ref());
         let warmup = self.warmup.as_ref().map_or(0, |n| n.value);
-        let arrivals = self.arrivals(found);
+        let arrivals = self.arrivals(completions.is_some() || duration.is_some(), found);
+        let threads = case.threads.clone().unwrap_or_else(|| {
+            let completions = completions.map(|(given, _)| given.value);
+            Given::in_code("default", Self::default_threads(arrivals.as_ref(), completions))
+        });
+        let checked = usize::try_from(threads.value).ok().and_then(NonZeroUsize::new);
+        let checked = checked.filter(|threads| threads.get() <= MAX_THREADS);
+        if checked.is_none() {
+            let problem = format!("write a whole number from 1 to {MAX_THREADS}");
+            found.add(threads.mistake(threads.value, problem));
+        }
         Some(Load {
-            threads: threads?,
+            threads: checked?,
             arrivals,
             completions: completions.and_then(|(_, n)| n),
             duration,
@@ -325,13 +375,15 @@ impl Draft {
         if let (Some(csv), true) = (&self.csv, self.no_csv) {
             found.add(Mistake::new(format!("{} and --no-csv", csv.origin), "give one of them"));
         }
-        if let (Some(output), Some(csv)) = (&self.output, &self.csv)
-            && plain(&output.value).eq(plain(&csv.value))
-        {
-            let place = format!("{} and {} '{}'", output.origin, csv.origin, csv.value.display());
-            found.add(Mistake::new(place, "name two files; one would replace the other"));
+        self.schedule_out(kind, found);
+        let files: Vec<_> = [&self.output, &self.csv, &self.schedule_out].into_iter().flatten().collect();
+        for (number, file) in files.iter().enumerate() {
+            for other in files[..number].iter().filter(|other| plain(&other.value).eq(plain(&file.value))) {
+                let place = format!("{} and {} '{}'", other.origin, file.origin, file.value.display());
+                found.add(Mistake::new(place, "name two files; one would replace the other"));
+            }
         }
-        for path in [&self.output, &self.csv, &self.output_dir].into_iter().flatten() {
+        for path in files.into_iter().chain(&self.output_dir) {
             if path.value.as_os_str().is_empty() {
                 found.add(path.mistake("", "name a file or folder"));
             }
@@ -346,8 +398,21 @@ impl Draft {
             save_to: save.then_some(folder),
             json: self.output.as_ref().map(|path| path.value.clone()),
             csv,
+            schedule: self.schedule_out.as_ref().map(|path| path.value.clone()),
             detail: !self.no_detail,
             overwrite: self.overwrite,
+        }
+    }
+
+    fn schedule_out(&self, kind: SuiteKind, found: &mut Findings) {
+        let Some(file) = &self.schedule_out else { return };
+        if kind != SuiteKind::Single {
+            let problem = "names one file, and this makes several runs; leave it out, or make one run";
+            found.add(file.mistake(file.value.display(), problem));
+        }
+        if self.shapes().next().is_none() {
+            let problem = "a closed loop has no schedule; give --request-rate, --ramp-up or --stages";
+            found.add(file.mistake(file.value.display(), problem));
         }
     }
 
@@ -408,7 +473,6 @@ impl Findings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Rate;
 
     fn no_server(_: &Settings) -> Result<String, Error> {
         panic!("the server must not be asked")
@@ -465,7 +529,7 @@ mod tests {
     #[test]
     fn a_duration_alone_sets_no_number_of_completions() {
         let draft = Draft { duration: flag("--duration", Duration::from_secs(30)), ..draft() };
-        let load = draft.check(&mut no_server).expect("valid").plans[0].load;
+        let load = draft.check(&mut no_server).expect("valid").plans[0].load.clone();
         assert_eq!((load.completions, load.duration), (None, Some(Duration::from_secs(30))));
     }
 
@@ -516,8 +580,8 @@ mod tests {
 
     #[test]
     fn a_rate_makes_an_open_loop_with_threads_to_hold_it() {
-        let rate = |rate| flag("--request-rate", Rate::new(rate).expect("above 0"));
-        let load = |draft: Draft| draft.check(&mut no_server).expect("valid").plans[0].load;
+        let rate = |rate: f64| flag("--request-rate", Shape::parse_rate(&rate.to_string()).expect("above 0"));
+        let load = |draft: Draft| draft.check(&mut no_server).expect("valid").plans[0].load.clone();
         let open = load(Draft { request_rate: rate(10.0), ..draft() });
         assert_eq!((open.threads.get(), open.arrivals.map(|a| a.process)), (200, Some(Process::Poisson)));
         assert_eq!(load(Draft { request_rate: rate(0.1), ..draft() }).threads.get(), 64);
@@ -530,11 +594,137 @@ mod tests {
         assert_eq!(bursty.arrivals.map(|a| a.process), Some(Process::Gamma { burstiness: 0.5 }));
     }
 
+    fn ramp(text: &str) -> Option<Given<Shape>> {
+        flag("--ramp-up", Shape::parse_ramp(text).expect(text))
+    }
+
+    fn stages(text: &str) -> Option<Given<Shape>> {
+        flag("--stages", Shape::parse_stages(text).expect(text))
+    }
+
+    fn at_once() -> Option<Given<Shape>> {
+        flag("--request-rate", Shape::AtOnce)
+    }
+
+    fn load_of(draft: &Draft) -> Load {
+        draft.check(&mut no_server).expect("valid").plans[0].load.clone()
+    }
+
+    #[test]
+    fn a_ramp_ends_the_run_where_nothing_else_does() {
+        let alone = load_of(&Draft { ramp_up: ramp("1:50:60s"), ..draft() });
+        assert_eq!((alone.completions, alone.time_limit()), (None, Some(Duration::from_secs(60))));
+        assert_eq!(alone.threads.get(), 1_000);
+        let duration = flag("--duration", Duration::from_secs(90));
+        let timed = load_of(&Draft { ramp_up: ramp("1:50:60s"), duration, ..draft() });
+        assert_eq!(timed.time_limit(), Some(Duration::from_secs(90)));
+        let counted = load_of(&Draft { ramp_up: ramp("1:5:60s"), completions: flag("-n", 7), ..draft() });
+        assert_eq!((counted.time_limit(), counted.threads.get()), (None, 100));
+    }
+
+    #[test]
+    fn stages_end_the_run_and_a_number_may_end_it_earlier() {
+        let alone = load_of(&Draft { stages: stages("10:30s,0:5s"), ..draft() });
+        assert_eq!((alone.completions, alone.time_limit()), (None, Some(Duration::from_secs(35))));
+        let counted = Draft { stages: stages("10:30s"), completions: flag("--completions", 7), ..draft() };
+        assert_eq!(load_of(&counted).completions.map(NonZeroU64::get), Some(7));
+    }
+
+    #[test]
+    fn everything_at_once_has_a_thread_a_request() {
+        let load = load_of(&Draft { request_rate: at_once(), ..draft() });
+        assert_eq!((load.threads.get(), load.completions.map(NonZeroU64::get)), (100, Some(100)));
+        let many = Draft { request_rate: at_once(), completions: flag("--completions", 5_000), ..draft() };
+        assert_eq!(load_of(&many).threads.get(), 1_000);
+        let compared = Draft { request_rate: at_once(), compare: flag("--compare", vec![3, 9]), ..draft() };
+        let suite = compared.check(&mut no_server).expect("valid");
+        assert_eq!(suite.plans.iter().map(|plan| plan.load.threads.get()).collect::<Vec<_>>(), [3, 9]);
+    }
+
+    #[test]
+    fn shapes_that_disagree_are_mistakes() {
+        let rate = flag("--request-rate", Shape::parse_rate("5").expect("a rate"));
+        let three = Draft { request_rate: rate, ramp_up: ramp("1:5:9s"), stages: stages("1:9s"), ..draft() };
+        assert_eq!(
+            mistakes(&three),
+            [
+                "--request-rate and --ramp-up: give one of them; each says when requests arrive",
+                "--request-rate and --stages: give one of them; each says when requests arrive",
+            ]
+        );
+        let duration = || flag("--duration", Duration::from_secs(9));
+        assert_eq!(
+            mistakes(&Draft { stages: stages("1:9s"), duration: duration(), ..draft() }),
+            [
+                "--stages and --duration: leave the duration out: the run ends with the last stage; make that longer or shorter"
+            ]
+        );
+        let at_once = Draft {
+            request_rate: at_once(),
+            duration: duration(),
+            arrival: flag("--arrival", ArrivalName::Gamma),
+            burstiness: flag("--burstiness", 0.5),
+            ..draft()
+        };
+        assert_eq!(
+            mistakes(&at_once),
+            [
+                "--request-rate and --duration: leave the duration out: every request is due at the start; --completions says how many",
+                "--arrival: says nothing at --request-rate inf: every request is due at once",
+                "--burstiness: says nothing at --request-rate inf: every request is due at once",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_schedule_file_is_for_the_one_run_of_an_open_loop() {
+        let out = || flag("--schedule-out", PathBuf::from("s.csv"));
+        assert_eq!(
+            mistakes(&Draft { schedule_out: out(), compare: flag("--compare", vec![1, 2]), ..draft() }),
+            [
+                "--schedule-out 's.csv': names one file, and this makes several runs; leave it out, or make one run",
+                "--schedule-out 's.csv': a closed loop has no schedule; give --request-rate, --ramp-up or --stages",
+            ]
+        );
+        let twice = Draft {
+            stages: stages("1:9s"),
+            schedule_out: out(),
+            csv: flag("--csv", PathBuf::from("./s.csv")),
+            ..draft()
+        };
+        assert_eq!(
+            mistakes(&twice),
+            ["--csv and --schedule-out 's.csv': name two files; one would replace the other"]
+        );
+    }
+
+    #[test]
+    fn a_flags_shape_takes_the_place_of_the_files() {
+        let file = Draft {
+            request_rate: flag("file", Shape::parse_rate("5").expect("a rate")),
+            completions: flag("file", 100),
+            duration: flag("file", Duration::from_secs(9)),
+            arrival: flag("file", ArrivalName::Constant),
+            ..draft()
+        };
+        let over = |flags: Draft| load_of(&flags.over(file.clone()));
+        let staged = over(Draft { stages: stages("1:30s"), ..Draft::default() });
+        assert_eq!((staged.completions, staged.duration), (None, None));
+        assert_eq!(staged.arrivals.map(|arrivals| arrivals.process), Some(Process::Constant));
+        let ramped = over(Draft { ramp_up: ramp("1:5:3s"), ..Draft::default() });
+        assert_eq!((ramped.completions, ramped.duration), (None, Some(Duration::from_secs(9))));
+        let at_once = over(Draft { request_rate: at_once(), ..Draft::default() });
+        assert_eq!((at_once.completions.map(NonZeroU64::get), at_once.duration), (Some(100), None));
+    }
+
     #[test]
     fn parts_of_an_open_loop_alone_are_mistakes() {
         let lone = Draft { arrival: flag("--arrival", ArrivalName::Poisson), ..draft() };
-        assert_eq!(mistakes(&lone), ["--arrival: says nothing without --request-rate"]);
-        let rate = flag("--request-rate", Rate::new(1.0).expect("above 0"));
+        assert_eq!(
+            mistakes(&lone),
+            ["--arrival: says nothing without --request-rate, --ramp-up or --stages"]
+        );
+        let rate = flag("--request-rate", Shape::parse_rate("1").expect("above 0"));
         let both = Draft {
             request_rate: rate,
             arrival: flag("--arrival", ArrivalName::Constant),

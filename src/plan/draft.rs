@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::arrivals::Shape;
 use crate::error::Mistake;
 use crate::secret::Secret;
-use crate::units::Rate;
 use crate::wire::Dialect;
 
 /// A value and where it is from.
@@ -122,7 +122,9 @@ pub struct Draft {
     pub continuous_usage: Option<bool>,
     pub extra_body: Option<Given<Map<String, Value>>>,
     pub threads: Option<Given<u64>>,
-    pub request_rate: Option<Given<Rate>>,
+    pub request_rate: Option<Given<Shape>>,
+    pub ramp_up: Option<Given<Shape>>,
+    pub stages: Option<Given<Shape>>,
     pub arrival: Option<Given<ArrivalName>>,
     pub burstiness: Option<Given<f64>>,
     pub completions: Option<Given<u64>>,
@@ -141,6 +143,7 @@ pub struct Draft {
     pub output: Option<Given<PathBuf>>,
     pub output_dir: Option<Given<PathBuf>>,
     pub csv: Option<Given<PathBuf>>,
+    pub schedule_out: Option<Given<PathBuf>>,
     pub no_csv: bool,
     pub no_detail: bool,
     pub overwrite: bool,
@@ -149,6 +152,7 @@ pub struct Draft {
 impl Draft {
     /// This draft, with what it leaves open taken from `base`: flags over a file.
     pub fn over(self, base: Self) -> Self {
+        let base = base.giving_way_to(&self);
         Self {
             url: self.url.or(base.url),
             api: self.api.or(base.api),
@@ -168,6 +172,8 @@ impl Draft {
             extra_body: self.extra_body.or(base.extra_body),
             threads: self.threads.or(base.threads),
             request_rate: self.request_rate.or(base.request_rate),
+            ramp_up: self.ramp_up.or(base.ramp_up),
+            stages: self.stages.or(base.stages),
             arrival: self.arrival.or(base.arrival),
             burstiness: self.burstiness.or(base.burstiness),
             completions: self.completions.or(base.completions),
@@ -183,9 +189,27 @@ impl Draft {
             output: self.output.or(base.output),
             output_dir: self.output_dir.or(base.output_dir),
             csv: self.csv.or(base.csv),
+            schedule_out: self.schedule_out.or(base.schedule_out),
             no_csv: self.no_csv || base.no_csv,
             no_detail: self.no_detail || base.no_detail,
             overwrite: self.overwrite || base.overwrite,
         }
+    }
+    /// The shapes of arrivals that were asked for. More than one is a mistake.
+    pub(super) fn shapes(&self) -> impl Iterator<Item = &Given<Shape>> {
+        [&self.request_rate, &self.ramp_up, &self.stages].into_iter().flatten()
+    }
+
+    /// This draft without what goes with another shape of arrivals than `other` brings.
+    fn giving_way_to(self, other: &Self) -> Self {
+        let Some(shape) = other.shapes().next() else { return self };
+        let mut rest = Self { request_rate: None, ramp_up: None, stages: None, ..self };
+        match shape.value {
+            Shape::Steady(_) => {}
+            Shape::Ramp(_) => rest.completions = None,
+            Shape::Stages(_) => (rest.completions, rest.duration) = (None, None),
+            Shape::AtOnce => (rest.duration, rest.arrival, rest.burstiness) = (None, None, None),
+        }
+        rest
     }
 }

@@ -5,6 +5,7 @@
 
 mod check;
 mod draft;
+mod schedule;
 
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -15,6 +16,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 pub use draft::{ArrivalName, Draft, Given, Origin, ScenarioDraft};
+pub use schedule::ScheduleHash;
 
 use crate::arrivals::Arrivals;
 use crate::backend::Settings;
@@ -80,13 +82,13 @@ pub struct Plan {
 }
 
 /// How much load a run puts on the server.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Load {
     /// Threads, each with one request at a time; in an open loop the most that can be in flight.
     pub threads: NonZeroUsize,
     /// When requests arrive; `None` is a closed loop: a thread's next request follows its last.
     pub arrivals: Option<Arrivals>,
-    /// Measured requests; `None` means as many as fit into the duration.
+    /// Measured requests; `None` means as many as fit into the duration or the schedule.
     pub completions: Option<NonZeroU64>,
     /// No request starts later than this after the first measured one; `None` sets no limit.
     #[serde(rename = "duration_s", serialize_with = "as_seconds_or_null")]
@@ -99,7 +101,7 @@ impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use crate::units::{show_count, show_counted, show_duration};
         let threads = self.threads.get() as u64;
-        match self.arrivals {
+        match &self.arrivals {
             None => write!(f, "closed loop, {}", show_counted(threads, "thread"))?,
             Some(arrivals) => write!(f, "open loop, {arrivals}, at most {} in flight", show_count(threads))?,
         }
@@ -133,9 +135,14 @@ impl Plan {
             "load": self.load,
         });
         let digest = Sha256::digest(comparable.to_string().as_bytes());
-        self.hash = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        self.hash = short_hex(&digest);
         self
     }
+}
+
+/// The first 16 hexadecimal digits.
+fn short_hex(digest: &[u8]) -> String {
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Runs made one after another, and what for.
@@ -172,6 +179,8 @@ pub struct Outputs {
     pub json: Option<PathBuf>,
     /// CSV over all runs.
     pub csv: Option<Csv>,
+    /// CSV of when the one run's requests are due.
+    pub schedule: Option<PathBuf>,
     /// Whether the JSON has a line for each request.
     pub detail: bool,
     /// Whether files that exist may be replaced.

@@ -1,8 +1,10 @@
 //! Runs as CSV (RFC 4180), one row each, for spreadsheets.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use super::Report;
+use crate::arrivals::Shape;
 use crate::summary::{Distribution, STATISTICS, Summary};
 
 /// Writes a header and a row for each report. Unknown is an empty cell.
@@ -22,6 +24,18 @@ pub fn write_csv<'a>(reports: impl IntoIterator<Item = &'a Report>, out: &mut dy
     csv.flush()
 }
 
+/// Writes when requests are due: a header, then number and seconds from the start of the run, to the nanosecond.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_schedule(moments: impl Iterator<Item = Duration>, out: &mut dyn Write) -> io::Result<()> {
+    write!(out, "request,due_s\r\n")?;
+    for (number, due) in moments.enumerate() {
+        write!(out, "{number},{}.{:09}\r\n", due.as_secs(), due.subsec_nanos())?;
+    }
+    Ok(())
+}
+
 /// Names and values of one row, in the order of the columns.
 fn cells(report: &Report) -> Vec<(String, String)> {
     let (plan, summary) = (&report.plan, &report.summary);
@@ -29,7 +43,11 @@ fn cells(report: &Report) -> Vec<(String, String)> {
     row.text("scenario", plan.scenario.as_deref().unwrap_or_default());
     row.number("completions", plan.load.completions);
     row.number("threads", Some(plan.load.threads));
-    row.number("request_rate_per_s", plan.load.arrivals.map(|arrivals| arrivals.rate.per_second()));
+    let rate = plan.load.arrivals.as_ref().and_then(|arrivals| match &arrivals.shape {
+        Shape::Steady(rate) => Some(rate.per_second()),
+        _ => None,
+    });
+    row.number("request_rate_per_s", rate);
     row.number("duration_limit_s", plan.load.duration.map(|d| d.as_secs_f64()));
     row.text("started", &report.started);
     row.text("model", &plan.request.model);
@@ -43,6 +61,8 @@ fn cells(report: &Report) -> Vec<(String, String)> {
     row.text("prompt", &plan.prompt);
     row.text("plan_hash", &plan.hash);
     row.number("seed", Some(plan.seed));
+    row.text("arrivals", &plan.load.arrivals.as_ref().map(ToString::to_string).unwrap_or_default());
+    row.text("schedule_hash", report.schedule.as_ref().map_or("", |schedule| &schedule.hash));
     row.0
 }
 
@@ -105,7 +125,15 @@ fn defused(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::defused;
+    use super::*;
+
+    #[test]
+    fn a_schedule_is_written_to_the_nanosecond() {
+        let mut out = Vec::new();
+        let moments = [Duration::ZERO, Duration::from_nanos(1), Duration::from_millis(61_500)];
+        write_schedule(moments.into_iter(), &mut out).expect("a vector takes all");
+        assert_eq!(out, b"request,due_s\r\n0,0.000000000\r\n1,0.000000001\r\n2,61.500000000\r\n");
+    }
 
     #[test]
     fn formulas_are_defused() {

@@ -12,15 +12,16 @@ mod progress;
 use serde::Serialize;
 
 pub use console::{print_report, print_sweep};
-pub use csv::write_csv;
+pub use csv::{write_csv, write_schedule};
 pub use detail::DetailLog;
 pub use file::OutputFile;
 pub use json::write_json;
 pub use progress::Progress;
 
+use crate::arrivals::Shape;
 use crate::clock::Date;
 use crate::observe::ServerSide;
-use crate::plan::Plan;
+use crate::plan::{Plan, ScheduleHash};
 use crate::summary::{Environment, Health, Summary};
 
 /// Number of the JSON's form. Fields are added under the same number; a changed meaning raises it.
@@ -41,6 +42,9 @@ pub struct Report {
     pub complete: bool,
     /// What was to be done.
     pub plan: Plan,
+    /// What tells its schedule from others; `None` in a closed loop. Of a run that was interrupted, the schedule as far
+    /// as requests were sent.
+    pub schedule: Option<ScheduleHash>,
     /// Where it was done.
     pub environment: Environment,
     /// What it cost the client.
@@ -80,9 +84,17 @@ pub fn file_name(plan: &Plan, date: Date, extension: &str) -> String {
     let name = scenario.unwrap_or_else(|| "benchmark".to_owned());
     let completions = plan.load.completions.map(|n| format!("_c{n}")).unwrap_or_default();
     let duration = plan.load.duration.map(|d| format!("_d{}s", d.as_secs_f64())).unwrap_or_default();
-    let rate =
-        plan.load.arrivals.map(|arrivals| format!("_r{}", arrivals.rate.per_second())).unwrap_or_default();
+    let rate = plan.load.arrivals.as_ref().map(|arrivals| rate_name(&arrivals.shape)).unwrap_or_default();
     format!("{name}{completions}{duration}{rate}_t{}_{}.{extension}", plan.load.threads, date.compact())
+}
+
+fn rate_name(shape: &Shape) -> String {
+    match shape {
+        Shape::Steady(rate) => format!("_r{}", rate.per_second()),
+        Shape::Ramp(ramp) => format!("_r{}-{}", ramp.from, ramp.to),
+        Shape::Stages(stages) => format!("_{}stages", stages.len()),
+        Shape::AtOnce => "_rinf".to_owned(),
+    }
 }
 
 /// A name as part of a file name: lower case letters, digits and hyphens, at most 60.

@@ -159,7 +159,7 @@ impl Progress {
             let rest = all.get().saturating_sub(done) as f64 / done as f64;
             Duration::try_from_secs_f64(elapsed.as_secs_f64() * rest).ok()
         });
-        let by_time = self.load.duration.map(|duration| duration.saturating_sub(elapsed));
+        let by_time = self.load.time_limit().map(|duration| duration.saturating_sub(elapsed));
         let left = by_count.into_iter().chain(by_time).min()?;
         Some(format!("{} left", show_duration(Duration::from_secs(left.as_secs_f64().round() as u64))))
     }

@@ -682,3 +682,87 @@ fn an_open_loop_that_makes_no_sense_is_refused() {
         assert!(err(&output).contains(part), "{part} not in {}", err(&output));
     }
 }
+
+#[test]
+fn stages_are_sent_written_and_hashed_as_planned() {
+    let (folder, server) = (folder(), simulator());
+    let url = server.url();
+    let words = ["--url", &url, "--stages", "50:200ms", "0:100ms", "200:200ms", "--arrival", "constant"];
+    let tail =
+        ["--max-tokens", "2", "--seed", "7", "--schedule-out", "s.csv", "-o", "run.json", "--csv", "run.csv"];
+    let words = [&words[..], &tail[..]].concat();
+    let output = run(folder.path(), &words);
+    succeeds(&output);
+    let line = "open loop, 50 requests/s for 0.2 s, 0 for 0.1 s, 200 for 0.2 s, evenly spaced";
+    assert!(out(&output).contains(line), "{}", out(&output));
+    let report = json(&folder.path().join("run.json"));
+    assert_eq!(report["summary"]["requests"]["sent"], 50);
+    assert_eq!(report["schedule"]["count"], 50);
+    assert_eq!(report["plan"]["load"]["arrivals"]["stages"][1]["rate_per_s"], 0.0);
+    let due = rows(&folder.path().join("s.csv"));
+    let at = |number: usize| due[number]["due_s"].as_str();
+    assert_eq!(
+        (due.len(), at(0), at(9), at(10), at(49)),
+        (50, "0.000000000", "0.180000000", "0.300000000", "0.495000000")
+    );
+    let row = &rows(&folder.path().join("run.csv"))[0];
+    assert_eq!(
+        (row["request_rate_per_s"].as_str(), row["schedule_hash"].as_str().into()),
+        ("", report["schedule"]["hash"].clone())
+    );
+    let again = run(folder.path(), &words);
+    assert_eq!(code(&again), 1);
+    succeeds(&run(folder.path(), &[&words[..], &["--overwrite"]].concat()));
+    let second = json(&folder.path().join("run.json"));
+    assert_eq!(second["schedule"], report["schedule"]);
+    assert_eq!(second["plan"]["hash"], report["plan"]["hash"]);
+}
+
+#[test]
+fn a_ramp_and_all_at_once_run_to_their_ends() {
+    let (folder, server) = (folder(), simulator());
+    let url = server.url();
+    let common = ["--url", &url, "--max-tokens", "2", "-o", "run.json", "--overwrite"];
+    let ramp = ["--ramp-up", "0:200:400ms", "--arrival", "constant"];
+    let output = run(folder.path(), &[&common[..], &ramp[..]].concat());
+    succeeds(&output);
+    assert!(out(&output).contains("from 0 to 200 requests/s over 0.4 s, evenly spaced"), "{}", out(&output));
+    assert_eq!(json(&folder.path().join("run.json"))["summary"]["requests"]["sent"], 40);
+    let output = run(folder.path(), &[&common[..], &["--request-rate", "inf", "-n", "30"]].concat());
+    succeeds(&output);
+    assert!(
+        out(&output).contains("open loop, all requests at once, at most 30 in flight"),
+        "{}",
+        out(&output)
+    );
+    let report = json(&folder.path().join("run.json"));
+    assert_eq!(
+        (&report["schedule"]["count"], &report["plan"]["load"]["arrivals"]["at_once"]),
+        (&30.into(), &true.into())
+    );
+    succeeds(&run(folder.path(), &[&common[..], &["-n", "3"]].concat()));
+    assert_eq!(json(&folder.path().join("run.json"))["schedule"], Value::Null);
+}
+
+#[test]
+fn shapes_that_make_no_sense_are_refused_with_advice() {
+    let folder = folder();
+    for (words, want) in [
+        (&["--ramp-up", "1:x:3s"][..], "--ramp-up '1:x:3s': 'x' is not a rate; write requests per second"),
+        (&["--ramp-up", "5"], "--ramp-up '5': not a ramp; a ramp is FROM:TO:DURATION, such as 1:50:60s"),
+        (&["--stages", "10"], "--stages '10': '10' is no stage; stages are RATE:DURATION with commas"),
+        (
+            &["--stages", "0:30s"],
+            "--stages '0:30s': no stage has a rate above 0, so that nothing would be sent",
+        ),
+        (&["--stages", "1:3s", "--duration", "9s"], "--stages and --duration: leave the duration out"),
+        (&["--stages", "1:3s", "--ramp-up", "1:2:3s"], "--ramp-up and --stages: give one of them"),
+        (&["--request-rate", "inf", "--arrival", "gamma"], "--arrival: says nothing at --request-rate inf"),
+        (&["--schedule-out", "s.csv"], "--schedule-out 's.csv': a closed loop has no schedule"),
+    ] {
+        let output = run(folder.path(), &[words, &["--model", "m"]].concat());
+        assert_eq!(code(&output), 2);
+        assert!(err(&output).contains(want), "{want} not in {}", err(&output));
+    }
+    assert!(!folder.path().join("s.csv").exists());
+}

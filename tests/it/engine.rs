@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use vllm_loadgen::analysis;
-use vllm_loadgen::arrivals::{Arrivals, Process};
+use vllm_loadgen::arrivals::{Arrivals, Process, Shape};
 use vllm_loadgen::backend::{Backend, Chunk, Exchange, Request, Scripted, Step, Trace};
 use vllm_loadgen::clock::{ManualClock, Stop, SystemClock, stop_pair};
 use vllm_loadgen::engine::{self, Setup};
@@ -222,7 +222,8 @@ impl Backend for Counting<'_> {
 }
 
 fn open(load: Load, rate: f64, process: Process) -> Load {
-    Load { arrivals: Some(Arrivals { rate: Rate::new(rate).expect("above 0"), process }), ..load }
+    let shape = Shape::Steady(Rate::new(rate).expect("above 0"));
+    Load { arrivals: Some(Arrivals { shape, process }), ..load }
 }
 
 #[test]
@@ -248,7 +249,7 @@ fn a_starved_pool_is_counted_and_said() {
     let steps = stream(&[Step::Wait(ms(240)), Step::Body(TOKEN), Step::Body(LAST)]);
     let load = open(load(1, 20), 10.0, Process::Constant);
     let mut tally = Tally::default();
-    run(load, &steps).iter().for_each(|record| tally.record(record));
+    run(load.clone(), &steps).iter().for_each(|record| tally.record(record));
     let summary = tally.into_summary();
     assert_eq!(summary.requests.no_worker_free, 19);
     let rates = summary.throughput;
@@ -267,6 +268,27 @@ fn the_schedule_of_an_open_loop_ends_with_its_duration_and_drops_nothing() {
     assert_eq!((records.len(), measured), (7, 5));
 }
 
+/// Any shape and any process, over within some milliseconds.
+fn arrivals() -> impl Strategy<Value = Arrivals> {
+    let stage = prop_oneof![Just("0:1ms"), Just("20000:2ms"), Just("50000:3ms")];
+    let stages = prop::collection::vec(stage, 1..4).prop_map(|stages| stages.join(",") + ",50000:1ms");
+    let shape = prop_oneof![
+        Just(Shape::Steady(Rate::new(50_000.0).expect("above 0"))),
+        Just(Shape::AtOnce),
+        stages.prop_map(|stages| Shape::parse_stages(&stages).expect("stages")),
+        any::<bool>().prop_map(|holds| {
+            let ramp = Shape::parse_ramp("0:50000:5ms").expect("a ramp");
+            if holds { ramp } else { ramp.ending_by_itself() }
+        }),
+    ];
+    let process = prop_oneof![
+        Just(Process::Constant),
+        Just(Process::Poisson),
+        (0.1_f64..4.0).prop_map(|burstiness| Process::Gamma { burstiness }),
+    ];
+    (shape, process).prop_map(|(shape, process)| Arrivals { shape, process })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
@@ -282,9 +304,11 @@ proptest! {
     fn every_arrival_leaves_once_and_not_before_it_is_due(
         threads in 1_usize..40,
         completions in 1_u64..200,
-        burstiness in 0.1_f64..4.0,
+        arrivals in arrivals(),
     ) {
-        let load = open(load(threads, completions), 50_000.0, Process::Gamma { burstiness });
+        let load = Load { arrivals: Some(arrivals), ..load(threads, completions) };
+        let scheduled = load.schedule(7).expect("an open loop").count() as u64;
+        prop_assert!(scheduled <= completions);
         let (_stopper, stop) = stop_pair();
         let sent = AtomicU64::new(0);
         let idle: &(dyn Fn() + Sync) = &|| {};
@@ -296,7 +320,7 @@ proptest! {
         engine::run(&load, &setup, &mut [&mut records]).expect("threads can be started");
         let mut ids: Vec<_> = records.0.iter().map(|record| record.id).collect();
         ids.sort_unstable();
-        prop_assert_eq!(ids, (0..completions).collect::<Vec<_>>());
+        prop_assert_eq!(ids, (0..scheduled).collect::<Vec<_>>());
         prop_assert!(records.0.iter().all(|record| record.moments.started >= record.moments.due));
     }
 }

@@ -21,7 +21,7 @@ use crate::secret::Secret;
 use crate::text::printable;
 use values::{
     BROKEN_ESCAPE, above_0, arrival, boolean, dialect, duration, filled, from_0, is_no, json, list,
-    number_above_0, rate, temperature, text,
+    number_above_0, ramp_up, rate, stages, temperature, text,
 };
 
 const MAX_BYTES: usize = 16 << 20;
@@ -29,7 +29,7 @@ const MAX_BYTES: usize = 16 << 20;
 const SECTIONS: [&str; 3] = ["server", "benchmark", "test_scenarios"];
 const SERVER: [&str; 8] =
     ["url", "model", "auth_token", "timeout", "api", "connect_timeout", "idle_timeout", "headers"];
-const BENCHMARK: [&str; 16] = [
+const BENCHMARK: [&str; 18] = [
     "max_concurrent_requests",
     "default_prompt",
     "default_completions",
@@ -43,6 +43,8 @@ const BENCHMARK: [&str; 16] = [
     "duration",
     "warmup",
     "request_rate",
+    "ramp_up",
+    "stages",
     "arrival",
     "burstiness",
     "seed",
@@ -191,6 +193,8 @@ impl<'t> Reading<'t> {
         draft.extra_body = self.extra_body(of.take("extra_body"));
         draft.duration = self.read(of.take("duration"), duration);
         draft.request_rate = self.read(of.take("request_rate"), rate);
+        draft.ramp_up = self.read(of.take("ramp_up"), ramp_up);
+        draft.stages = self.read(of.take("stages"), stages);
         draft.arrival = self.read(of.take("arrival"), arrival);
         draft.burstiness = self.read(of.take("burstiness"), number_above_0);
         draft.warmup = self.read(of.take("warmup"), from_0);
@@ -449,6 +453,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::arrivals::Shape;
     use crate::wire::Dialect;
     use std::time::Duration;
 
@@ -587,6 +592,21 @@ mod tests {
     }
 
     #[test]
+    fn shapes_of_arrivals_are_read() {
+        let draft =
+            good(r#"{"benchmark": {"request_rate": "inf", "ramp_up": "1:50:60s", "stages": "10:30s,0:5s"}}"#);
+        assert_eq!(value(draft.request_rate), Shape::AtOnce);
+        assert_eq!(Ok(value(draft.ramp_up)), Shape::parse_ramp("1:50:60s"));
+        let stages = Shape::parse_stages("10:30s,0:5s");
+        assert_eq!(Ok(value(draft.stages)), stages);
+        let listed = good(r#"{"benchmark": {"request_rate": 2.5, "stages": ["10:30s", "0:5s"]}}"#);
+        assert_eq!(
+            (Ok(value(listed.stages)), Ok(value(listed.request_rate))),
+            (stages, Shape::parse_rate("2.5"))
+        );
+    }
+
+    #[test]
     fn a_syntax_error_is_told_where_it_is() {
         let help = "comments, single quotes and commas before a closing bracket are not allowed";
         check("{\n  \"server\": {},\n}", &[&format!("3:1: not JSON: key must be a string; {help}")]);
@@ -648,6 +668,21 @@ mod tests {
             &["1:21: a scenario is a number; write an object, such as {\"key\": \"value\"}"],
         );
         for (member, want) in [
+            (
+                r#""request_rate": "fast""#,
+                "'request_rate' is 'fast'; write a number above 0, such as 12.5, or \"inf\"",
+            ),
+            (r#""request_rate": 0"#, "'request_rate' is 0; write a number above 0, such as 12.5"),
+            (
+                r#""ramp_up": "1:50""#,
+                "'ramp_up' is '1:50': not a ramp; a ramp is FROM:TO:DURATION, such as 1:50:60s",
+            ),
+            (r#""ramp_up": 7"#, "'ramp_up' is a number; write text in double quotes"),
+            (
+                r#""stages": ["10"]"#,
+                "'stages' is '10': '10' is no stage; stages are RATE:DURATION with commas between, such as 10:30s,20:30s",
+            ),
+            (r#""stages": [10]"#, "'stages' is a number; write text in double quotes"),
             (r#""stream": "yes""#, "'stream' is a string; write true or false"),
             (r#""seed": -1"#, "'seed' is -1; write a whole number from 0 up"),
             (r#""seed": 18446744073709551616"#, "'seed' is 18446744073709551616; write a smaller number"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::arrivals::Shape;
 use crate::plan::ArrivalName;
 use crate::text::printable;
 use crate::units::{Rate, parse_duration};
@@ -88,9 +89,32 @@ pub fn number_above_0(raw: &RawValue) -> Result<f64, String> {
     number.ok_or_else(|| is_no_such_number(raw, "write a number above 0, such as 12.5"))
 }
 
-pub fn rate(raw: &RawValue) -> Result<Rate, String> {
-    let rate = Rate::new(number_above_0(raw)?);
+/// A number, or "inf".
+pub fn rate(raw: &RawValue) -> Result<Shape, String> {
+    if kind(raw) == "a string" {
+        let written = text(raw)?;
+        let help = "write a number above 0, such as 12.5, or \"inf\"";
+        return Shape::parse_rate(&written).map_err(|_| format!("is '{}'; {help}", printable(&written, 30)));
+    }
+    let rate = Rate::new(number_above_0(raw)?).map(Shape::Steady);
     rate.ok_or_else(|| is_no_such_number(raw, "write a number above 0, such as 12.5"))
+}
+
+pub fn ramp_up(raw: &RawValue) -> Result<Shape, String> {
+    shape(&text(raw)?, Shape::parse_ramp)
+}
+
+/// As the flag has them, or a list of such.
+pub fn stages(raw: &RawValue) -> Result<Shape, String> {
+    let written = match kind(raw) {
+        "a list" => list(raw, TEXT)?.into_iter().map(text).collect::<Result<Vec<_>, _>>()?.join(","),
+        _ => text(raw)?,
+    };
+    shape(&written, Shape::parse_stages)
+}
+
+fn shape(written: &str, parse: fn(&str) -> Result<Shape, String>) -> Result<Shape, String> {
+    parse(written).map_err(|problem| format!("is '{}': {problem}", printable(written, 30)))
 }
 
 pub fn arrival(raw: &RawValue) -> Result<ArrivalName, String> {
