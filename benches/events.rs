@@ -1,11 +1,13 @@
 //! What one event of a stream costs: framing, parsing and noting it, through the reader that the engine uses.
 //!
-//! `cargo bench --bench events` prints nanoseconds an event, for reads of one event and of 64. To count instead of
-//! timing, give a form and a number of events, and subtract two runs:
+//! `scripts/bench.sh events` prints nanoseconds an event, for reads of one event and of 64. To count what does not
+//! depend on the weather, give the built file (`cargo bench --no-run --bench events` names it) a stream, events a read
+//! and a number of events. The difference of two numbers leaves out what starting costs:
 //!
 //! ```text
-//! valgrind --tool=callgrind --callgrind-out-file=/dev/null target/release/deps/events-* chat 1 100000
-//! valgrind --tool=memcheck  target/release/deps/events-* chat 1 100000     # allocations in all
+//! valgrind --tool=callgrind --callgrind-out-file=/dev/null FILE chat 1 2000     # instructions
+//! valgrind --tool=callgrind --callgrind-out-file=/dev/null FILE chat 1 12000
+//! valgrind --tool=memcheck FILE chat 1 2000                                     # allocations in all
 //! ```
 
 use std::hint::black_box;
