@@ -8,11 +8,11 @@ use crate::benchmark::{self, Run};
 use crate::cli::{RunOrder, SimulateOrder};
 use crate::clock::{Date, Stop};
 use crate::error::{Error, ExitCode};
+use crate::health::{self, Verdict};
 use crate::plan::{Csv, Plan, Suite};
 use crate::record::Sink;
 use crate::report::{self, DetailLog, OutputFile, Progress, Report};
 use crate::sim::Simulator;
-use crate::summary;
 
 /// Where results and remarks go.
 pub struct Streams<'a> {
@@ -20,6 +20,8 @@ pub struct Streams<'a> {
     pub out: &'a mut dyn Write,
     /// Everything else.
     pub err: &'a mut dyn Write,
+    /// Whether results may be coloured: a person reads them on a terminal.
+    pub color: bool,
 }
 
 impl Streams<'_> {
@@ -34,7 +36,7 @@ impl Streams<'_> {
 /// # Errors
 /// When the tool cannot do what it was asked.
 pub fn run(mut order: RunOrder, stop: &Stop, streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
-    summary::raise_open_files_limit();
+    health::raise_open_files_limit();
     for note in &order.notes {
         streams.remark(note);
     }
@@ -83,7 +85,7 @@ fn make_runs(
     });
     match made.failure {
         Some(failure) => Err(failure),
-        None => Ok(exit_code(&made.reports)),
+        None => Ok(exit_code(&made.reports, order.strict)),
     }
 }
 
@@ -118,11 +120,12 @@ impl Made {
             let (report, detail) = make_run(plan, suite.outputs.detail && !json.is_empty(), order, stop)?;
             self.write(&report, detail, json);
             self.reports.push(report);
+            let color = streams.color;
             self.print(streams, |reports, out| {
                 if let Some(heading) = heading {
                     writeln!(out, "\n== {heading} ==")?;
                 }
-                reports.last().map_or(Ok(()), |report| report::print_report(report, out))
+                reports.last().map_or(Ok(()), |report| report::print_report(report, color, out))
             });
         }
         Ok(())
@@ -204,10 +207,14 @@ fn make_run(
     Ok((report?, detail))
 }
 
-/// A run in which no request succeeded has measured nothing.
-fn exit_code(reports: &[Report]) -> ExitCode {
+/// A run in which no request succeeded has measured nothing; under `--strict` neither has one that is INVALID.
+fn exit_code(reports: &[Report], strict: bool) -> ExitCode {
     let any_success = |report: &Report| report.summary.requests.succeeded > 0;
-    if !reports.is_empty() && reports.iter().all(any_success) { ExitCode::Success } else { ExitCode::Failed }
+    if reports.is_empty() || !reports.iter().all(any_success) {
+        return ExitCode::Failed;
+    }
+    let is_invalid = |report: &Report| report.health.verdict == Verdict::Invalid;
+    if strict && reports.iter().any(is_invalid) { ExitCode::Unmet } else { ExitCode::Success }
 }
 
 /// The files of a suite, made before the first request.
@@ -258,7 +265,7 @@ fn saved_path(folder: &Path, plan: &Plan, date: Date, taken: &mut HashSet<PathBu
 /// # Errors
 /// When it cannot listen there.
 pub fn simulate(order: SimulateOrder, stop: &Stop, streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
-    summary::raise_open_files_limit();
+    health::raise_open_files_limit();
     let address = order.address;
     let simulator = Simulator::start(order.behavior, address)
         .map_err(|e| Error::Server(format!("cannot listen on {address}: {e}; choose another --port")))?;

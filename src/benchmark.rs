@@ -4,16 +4,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::arrivals::Shape;
 use crate::backend::{Backend, Client, Request, Settings};
 use crate::clock::{Clock, Date, Stop, SystemClock, stop_pair};
 use crate::engine::{self, Setup};
 use crate::error::Error;
 use crate::failure::FailureKind;
+use crate::health::{Environment, Evidence, Health, Machine};
 use crate::plan::{Draft, Given, Plan, ScheduleHash, defaults};
 use crate::record::Sink;
 use crate::report::{self, DetailLog, OutputFile, Report, SCHEMA, Tool};
 use crate::secret::{self, Secret};
-use crate::summary::{ClientUsage, Environment, Health, Tally};
+use crate::summary::Tally;
 use crate::watch::Watch;
 use crate::wire;
 use crate::workload::Workload;
@@ -40,6 +42,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
     let setup = Setup {
         request: &|id| Request { id: plan.request_id(id), body: workload.body(id) },
         backend: &|| -> Box<dyn Backend> { Box::new(client.backend()) },
+        lead: LEAD,
         dialect: plan.request.dialect,
         secrets: &secrets,
         seed: plan.seed,
@@ -48,7 +51,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
     };
     let environment = Environment::here();
     let watch = run.server_metrics.then(|| Watch::begin(&client, &plan.server.endpoint.url));
-    let (started, began, before) = (Date::now(), SystemClock.now(), ClientUsage::now());
+    let (started, began, before) = (Date::now(), SystemClock.now(), Machine::now());
     let mut tally = Tally::default();
     let mut sinks: Vec<&mut dyn Sink> = vec![&mut tally];
     for sink in run.sinks {
@@ -56,15 +59,27 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
     }
     // the end is taken before the watch ends: a slow reading of metrics is not part of the run
     let mut work = || {
-        engine::run(&plan.load, &setup, &mut sinks)?;
-        Ok::<_, Error>((Date::now(), SystemClock.now().since(began), ClientUsage::now()))
+        let threads = engine::run(&plan.load, &setup, &mut sinks)?;
+        Ok::<_, Error>((Date::now(), SystemClock.now().since(began), Machine::now(), threads))
     };
-    let (ended, wall, after) = match &watch {
+    let (ended, wall, after, threads) = match &watch {
         Some(watch) => watch.during(work)?,
         None => work()?,
     };
     let complete = !run.stop.requested();
     let (succeeded, failed) = tally.ended_with_warmup();
+    let summary = tally.into_summary();
+    let evidence = Evidence {
+        before,
+        after,
+        wall,
+        cores: environment.cores,
+        threads: plan.load.threads.get(),
+        has_rate: plan.load.arrivals.as_ref().is_some_and(|arrivals| arrivals.shape != Shape::AtOnce),
+        run_queue: threads.run_queue,
+        summary: &summary,
+    };
+    let health = Health::judge(&evidence, &plan.health_limits);
     let schedule = schedule(plan, complete, succeeded.saturating_add(failed));
     let (server, warnings) = watch.map_or((None, vec![]), |watch| watch.end(succeeded, failed, run.stop));
     Ok(Report {
@@ -75,13 +90,16 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         complete,
         plan: plan.clone(),
         schedule,
-        health: Health::between(before, after, wall, environment.cores),
+        health,
         environment,
-        summary: tally.into_summary(),
+        summary,
         server,
         warnings,
     })
 }
+
+/// Time for the workers to start and to take up their first jobs, so that these are not late for that.
+const LEAD: Duration = Duration::from_millis(20);
 
 /// What tells the run's schedule from others. It is drawn again rather than kept: a long run holds no list.
 fn schedule(plan: &Plan, complete: bool, ended: u64) -> Option<ScheduleHash> {
@@ -251,7 +269,7 @@ impl Benchmarker {
     /// # Errors
     /// [`Error::Output`] when it cannot be written.
     pub fn print_results(&self, report: &Report) -> Result<(), Error> {
-        Ok(report::print_report(report, &mut io::stdout().lock())?)
+        Ok(report::print_report(report, false, &mut io::stdout().lock())?)
     }
 
     /// Saves the report as JSON; a file that exists is not replaced.

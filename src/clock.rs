@@ -197,6 +197,39 @@ fn wall_clock_at_origin() -> i128 {
     (0..5).map(|_| reading()).min_by_key(|(width, _)| *width).map_or(0, |(_, origin)| origin)
 }
 
+/// What threads that could run waited for a core (Linux `schedstat`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunQueue {
+    /// Time waited, over all turns.
+    pub waited: Duration,
+    /// Turns on a core.
+    pub turns: u64,
+}
+
+impl RunQueue {
+    /// What the calling thread has waited since it began; `None` where the system does not say.
+    pub fn of_this_thread() -> Option<Self> {
+        Self::parse(&std::fs::read_to_string("/proc/thread-self/schedstat").ok()?)
+    }
+
+    /// Time on a core, time waiting for one (both in ns) and turns.
+    fn parse(schedstat: &str) -> Option<Self> {
+        let mut numbers = schedstat.split_whitespace().skip(1).map_while(|number| number.parse().ok());
+        Some(Self { waited: Duration::from_nanos(numbers.next()?), turns: numbers.next()? })
+    }
+
+    /// Adds what another thread waited.
+    pub fn add(&mut self, other: Self) {
+        self.waited += other.waited;
+        self.turns += other.turns;
+    }
+
+    /// Mean wait before a turn; `None` without turns.
+    pub fn mean_wait(self) -> Option<Duration> {
+        (self.turns > 0).then(|| self.waited.div_f64(self.turns as f64))
+    }
+}
+
 /// A date of the wall clock, UTC. Labels results; never measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Date(jiff::Timestamp);
@@ -271,6 +304,16 @@ mod tests {
         ] {
             assert_eq!(stamp_to_moment(nanos, read), want.map(Moment::from_nanos), "{nanos}");
         }
+    }
+
+    #[test]
+    fn waiting_for_a_core_is_a_mean_over_turns() {
+        let mut queue = RunQueue::parse("500 3000 2\n").expect("three numbers");
+        queue.add(RunQueue::parse("0 1000 2").expect("three numbers"));
+        assert_eq!(queue.mean_wait(), Some(Duration::from_nanos(1000)));
+        assert_eq!(RunQueue::default().mean_wait(), None);
+        assert_eq!(RunQueue::parse("500 3000"), None);
+        assert_eq!(RunQueue::parse("a b c"), None);
     }
 
     #[test]

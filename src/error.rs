@@ -78,6 +78,8 @@ pub enum ExitCode {
     Failed,
     /// Usage or configuration is wrong.
     Usage,
+    /// Done, and what came of it is not what was asked for: an INVALID run under `--strict`.
+    Unmet,
     /// Stopped by this signal; what was measured until then is written and marked.
     Interrupted(u8),
 }
@@ -89,6 +91,7 @@ impl ExitCode {
             Self::Success => 0,
             Self::Failed => 1,
             Self::Usage => 2,
+            Self::Unmet => 99,
             Self::Interrupted(signal) => 128_u8.saturating_add(signal),
         }
     }

@@ -72,6 +72,8 @@ pub mod observe;
 pub mod summary;
 pub mod workload;
 
+pub mod health;
+
 pub mod plan;
 
 pub mod analysis;

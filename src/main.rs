@@ -16,7 +16,9 @@ use vllm_loadgen::clock::{Stopper, stop_pair};
 use vllm_loadgen::error::{Error, ExitCode};
 
 fn main() -> process::ExitCode {
-    let mut streams = Streams { out: &mut io::stdout(), err: &mut io::stderr() };
+    let color =
+        io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let mut streams = Streams { out: &mut io::stdout(), err: &mut io::stderr(), color };
     let code = obey(&mut streams).unwrap_or_else(|error| complain(&error));
     process::ExitCode::from(code.number())
 }

@@ -18,6 +18,7 @@ use argh::FromArgs;
     note = "The API key comes from --api-key-file, VLLM_LOADGEN_API_KEY, OPENAI_API_KEY, VLLM_API_KEY or the config file.",
     error_code(1, "could not run, could not write, or no request succeeded"),
     error_code(2, "usage or configuration is wrong"),
+    error_code(99, "a run is INVALID and --strict was given"),
     error_code(130, "interrupted; what was measured is written and marked (143 for SIGTERM)")
 )]
 pub struct Flags {
@@ -113,6 +114,12 @@ pub struct Flags {
     /// ask the server to count the tokens of every event, for exact ITL
     #[argh(switch)]
     pub continuous_usage: bool,
+    /// set a limit of the client's verdict on itself, such as lag_p99=5ms,50ms: DEGRADED above the first value, INVALID above the second; may be repeated
+    #[argh(option, arg_name = "LIMIT")]
+    pub health_limit: Vec<String>,
+    /// exit 99 when a run is INVALID: when this client, not the server, made its figures
+    #[argh(switch)]
+    pub strict: bool,
     /// source of all that is random (default: fresh, and recorded)
     #[argh(option, arg_name = "N")]
     pub seed: Option<String>,

@@ -40,6 +40,8 @@ pub struct RunOrder {
     pub simulate: Option<Behavior>,
     /// Whether to read the server's metrics.
     pub server_metrics: bool,
+    /// Whether an INVALID run fails the command.
+    pub strict: bool,
     /// Whether to show no progress.
     pub quiet: bool,
     /// How much to log: 0 warnings, 1 what goes on, 2 details, 3 everything.
@@ -149,6 +151,7 @@ fn run_order(flags: &Flags, around: &Surroundings<'_>) -> Result<Order, Error> {
         draft,
         simulate,
         server_metrics: !flags.no_server_metrics,
+        strict: flags.strict,
         quiet: flags.quiet,
         verbosity: flags.verbose,
         notes,

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::flags::{Flags, Simulate};
 use crate::arrivals::Shape;
 use crate::error::Mistake;
+use crate::health::{Limits, TypedLimit};
 use crate::plan::{Draft, Given, Origin};
 use crate::secret::Secret;
 use crate::sim::Behavior;
@@ -63,6 +64,7 @@ impl Typed {
             seed: self.whole("--seed", flags.seed.as_ref()),
             compare: self.read("--compare", flags.compare.as_ref(), numbers),
             concurrent_tests: self.read("--concurrent-tests", flags.concurrent_tests.as_ref(), numbers),
+            health_limits: self.health_limits(flags),
             scenarios: Vec::new(),
             run_scenarios: flags.scenarios,
             simulated: None,
@@ -75,6 +77,16 @@ impl Typed {
             no_detail: flags.no_detail,
             overwrite: flags.overwrite,
         }
+    }
+
+    fn health_limits(&mut self, flags: &Flags) -> Limits {
+        let mut limits = Limits::default();
+        for text in &flags.health_limit {
+            if let Some(typed) = self.read("--health-limit", Some(text), str::parse::<TypedLimit>) {
+                limits.set(typed.value);
+            }
+        }
+        limits
     }
 
     fn threads(&mut self, flags: &Flags) -> Option<Given<u64>> {

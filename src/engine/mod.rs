@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select, unbounded};
 
+use parking_lot::Mutex;
+
 use crate::backend::{Backend, Request};
-use crate::clock::{Clock, Moment, Stop};
+use crate::clock::{Clock, Moment, RunQueue, Stop};
 use crate::error::Error;
 use crate::plan::Load;
 use crate::record::{Outcome, Phase, Pulse, Record, Sink};
@@ -40,6 +42,8 @@ pub struct Setup<'a> {
     pub backend: &'a (dyn Fn() -> Box<dyn Backend + 'a> + Sync),
     /// Source of the moments at which requests are due.
     pub seed: u64,
+    /// From when an open loop's jobs begin to be handed out to the start of its schedule.
+    pub lead: Duration,
     /// How replies are to be read.
     pub dialect: Dialect,
     /// What a server must not smuggle into the records by echoing it.
@@ -57,18 +61,27 @@ struct Floor<'a, 'b> {
     /// When the first request that counts was started.
     measured_from: OnceLock<Moment>,
     in_flight: AtomicU64,
+    run_queue: Mutex<Option<RunQueue>>,
+}
+
+/// What the threads themselves can tell of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Threads {
+    /// What all workers together waited for a core; `None` where the system does not say.
+    pub run_queue: Option<RunQueue>,
 }
 
 /// Makes the run: returns when every request has ended and every sink has seen its record.
 ///
 /// # Errors
 /// When the system refuses a thread; nothing has been sent then.
-pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Result<(), Error> {
+pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Result<Threads, Error> {
     let floor = Floor {
         setup,
         duration: load.duration,
         measured_from: OnceLock::new(),
         in_flight: AtomicU64::new(0),
+        run_queue: Mutex::default(),
     };
     let threads = load.threads.get();
     let (feed, jobs) = bounded(threads.max(MIN_QUEUE));
@@ -78,7 +91,10 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
         for number in 0..threads {
             let (jobs, push) = (jobs.clone(), push.clone());
             let backend = (setup.backend)();
-            let worker = move || work(&jobs, &push, backend, floor);
+            let worker = move || {
+                work(&jobs, &push, backend, floor);
+                floor.note_run_queue();
+            };
             let spawned = named(format!("worker-{number}")).spawn_scoped(scope, worker);
             // leaving drops the feed: the workers that did start run dry
             spawned.map_err(|e| Error::Thread { number: number + 1, of: threads, cause: e })?;
@@ -91,8 +107,9 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
             cause: e,
         })?;
         collect(&records, floor, sinks);
-        Ok(())
-    })
+        Ok::<_, Error>(())
+    })?;
+    Ok(Threads { run_queue: floor.run_queue.into_inner() })
 }
 
 /// A channel of fewer places costs a wake-up for each job.
@@ -108,7 +125,8 @@ fn named(name: String) -> thread::Builder {
 /// their moments and are handed out early: the workers wait.
 fn feed_jobs(load: &Load, feed: &Sender<Job>, setup: &Setup<'_>) {
     let last = load.completions.map_or(u64::MAX, |n| load.warmup.saturating_add(n.get()));
-    let began = setup.clock.now();
+    // the first of them must not be late for being handed out
+    let began = setup.clock.now() + setup.lead;
     let mut schedule = load.schedule(setup.seed);
     for id in 0..last {
         let phase = if id < load.warmup { Phase::Warmup } else { Phase::Measured };
@@ -158,6 +176,13 @@ fn work(
 }
 
 impl Floor<'_, '_> {
+    /// Adds what this thread waited for a core.
+    fn note_run_queue(&self) {
+        if let Some(own) = RunQueue::of_this_thread() {
+            self.run_queue.lock().get_or_insert_default().add(own);
+        }
+    }
+
     /// Whether a request of this phase may still start now. The time of the run counts from the first measured one.
     fn admits(&self, phase: Phase, now: Moment) -> bool {
         if phase == Phase::Warmup {

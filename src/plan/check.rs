@@ -440,6 +440,7 @@ impl Draft {
             prompt: case.prompt.value,
             unique_prompts: self.unique_prompts.unwrap_or(false),
             load,
+            health_limits: self.health_limits.clone(),
             seed,
         };
         plan.hashed()

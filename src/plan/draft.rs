@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::arrivals::Shape;
 use crate::error::Mistake;
+use crate::health;
 use crate::secret::Secret;
 use crate::wire::Dialect;
 
@@ -131,6 +132,8 @@ pub struct Draft {
     pub duration: Option<Given<Duration>>,
     pub warmup: Option<Given<u64>>,
     pub seed: Option<Given<u64>>,
+    /// Limits of the client's verdict that differ from the documented ones.
+    pub health_limits: health::Limits,
     pub compare: Option<Given<Vec<u64>>>,
     pub concurrent_tests: Option<Given<Vec<u64>>>,
     /// The scenarios that the config file has.
@@ -180,6 +183,7 @@ impl Draft {
             duration: self.duration.or(base.duration),
             warmup: self.warmup.or(base.warmup),
             seed: self.seed.or(base.seed),
+            health_limits: self.health_limits.over(base.health_limits),
             compare: self.compare.or(base.compare),
             concurrent_tests: self.concurrent_tests.or(base.concurrent_tests),
             scenarios: if self.scenarios.is_empty() { base.scenarios } else { self.scenarios },

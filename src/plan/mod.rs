@@ -20,6 +20,7 @@ pub use schedule::ScheduleHash;
 
 use crate::arrivals::Arrivals;
 use crate::backend::Settings;
+use crate::health;
 use crate::units::as_seconds_or_null;
 use crate::wire::Ask;
 
@@ -77,6 +78,8 @@ pub struct Plan {
     pub unique_prompts: bool,
     /// How much is asked at once, and for how long.
     pub load: Load,
+    /// Above which values of its own the client calls a run DEGRADED or INVALID.
+    pub health_limits: health::Limits,
     /// Source of all that is random.
     pub seed: u64,
 }

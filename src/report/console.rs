@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::Report;
 use crate::analysis::{Sweep, remarks};
+use crate::health::{Health, Verdict};
 use crate::plan::SuiteKind;
 use crate::summary::{Distribution, STATISTICS, Statistic, Summary};
 use crate::text::printable;
@@ -14,12 +15,13 @@ use crate::units::{show_count, show_counted, show_share, significant};
 /// Where a quantity is unknown.
 const UNKNOWN: &str = "–";
 
-/// Writes one run: what was done, what came of it, and what that says.
+/// Writes one run: what was done, whether this client can be believed, what came of it, and what that says.
 ///
 /// # Errors
 /// Those of the writer.
-pub fn print_report(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+pub fn print_report(report: &Report, color: bool, out: &mut dyn Write) -> io::Result<()> {
     head(report, out)?;
+    health(&report.health, color, out)?;
     let summary = &report.summary;
     writeln!(out)?;
     requests(summary, out)?;
@@ -66,6 +68,22 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         row("INCOMPLETE", "interrupted before its planned end", out)?;
     }
     Ok(())
+}
+
+/// The verdict, and what it rests on.
+fn health(health: &Health, color: bool, out: &mut dyn Write) -> io::Result<()> {
+    let name = health.verdict.name();
+    let (shown, meaning) = match health.verdict {
+        Verdict::Valid => (name.to_owned(), "no limit of this client was reached"),
+        Verdict::Degraded => (painted(name, "33", color), "some figures are less certain:"),
+        Verdict::Invalid => (painted(name, "1;31", color), "the figures are not those of the server alone:"),
+    };
+    row("Client health", &format!("{shown}: {meaning}"), out)?;
+    health.reasons.iter().try_for_each(|reason| writeln!(out, "  - {reason}"))
+}
+
+fn painted(text: &str, code: &str, color: bool) -> String {
+    if color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 fn request(report: &Report) -> String {

@@ -20,9 +20,10 @@ pub use progress::Progress;
 
 use crate::arrivals::Shape;
 use crate::clock::Date;
+use crate::health::{Environment, Health};
 use crate::observe::ServerSide;
 use crate::plan::{Plan, ScheduleHash};
-use crate::summary::{Environment, Health, Summary};
+use crate::summary::Summary;
 
 /// Number of the JSON's form. Fields are added under the same number; a changed meaning raises it.
 pub const SCHEMA: u32 = 1;
@@ -47,7 +48,7 @@ pub struct Report {
     pub schedule: Option<ScheduleHash>,
     /// Where it was done.
     pub environment: Environment,
-    /// What it cost the client.
+    /// What it cost the client, and whether its figures can be believed.
     pub health: Health,
     /// What came of it.
     pub summary: Summary,

@@ -1,6 +1,5 @@
 //! From records to results: a [`Tally`] takes records in and gives a [`Summary`]. Knows no channel and no format.
 
-mod client;
 mod distribution;
 mod tally;
 
@@ -8,7 +7,6 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub use client::{Environment, Health, Usage as ClientUsage, raise_open_files_limit};
 pub use distribution::{Distribution, EXACT_LIMIT, Percentiles, STATISTICS, Samples, Statistic};
 pub use tally::Tally;
 

@@ -638,6 +638,46 @@ fn absurd_counts_from_a_server_break_nothing() {
 }
 
 #[test]
+fn a_starved_pool_is_invalid_and_strict_makes_it_fail() {
+    let folder = folder();
+    // one thread cannot make 200 requests a second of 50 ms each
+    let starved = ["--behavior", "ttft=50ms", "--request-rate", "200", "--threads", "1", "-n", "12", "-q"];
+    let output = run(folder.path(), &[&starved[..], &["-o", "run.json"]].concat());
+    succeeds(&output);
+    assert!(out(&output).contains("Client health        INVALID: "), "{}", out(&output));
+    assert!(
+        out(&output).contains("  - requests that were due when no thread was free: "),
+        "{}",
+        out(&output)
+    );
+    assert!(!out(&output).contains('\x1b'), "no colours where nobody looks");
+    let health = &json(&folder.path().join("run.json"))["health"];
+    assert_eq!(health["verdict"], "INVALID");
+    assert!(health["reasons"].as_array().is_some_and(|reasons| !reasons.is_empty()), "{health}");
+    let strict = run(folder.path(), &[&starved[..], &["--strict"]].concat());
+    assert_eq!(code(&strict), 99, "{}", err(&strict));
+}
+
+#[test]
+fn the_limits_of_the_verdict_are_the_users_by_flag_and_file() {
+    let folder = folder();
+    let file = r#"{"benchmark": {"health_limits": {"memory": "0%,0%", "lag_p99": "1s,2s"}}}"#;
+    fs::write(folder.path().join("c.json"), file).expect("written");
+    let words = ["--config", "c.json", "--simulate", "-n", "2", "-q", "--max-tokens", "2", "--strict"];
+    let output = run(folder.path(), &words);
+    assert_eq!(code(&output), 99, "{}", out(&output));
+    let output =
+        run(folder.path(), &[&words[..], &["--health-limit", "memory=0%,100%", "-o", "r.json"]].concat());
+    let report = json(&folder.path().join("r.json"));
+    assert_eq!(report["plan"]["health_limits"]["memory"], serde_json::json!([0.0, 1.0]));
+    assert_eq!(report["plan"]["health_limits"]["lag_p99"], serde_json::json!([1000.0, 2000.0]));
+    assert!(out(&output).contains("memory, of that allowed"), "{}", out(&output));
+    let wrong = run(folder.path(), &["--simulate", "--health-limit", "lag=1"]);
+    assert_eq!(code(&wrong), 2);
+    assert!(err(&wrong).contains("--health-limit 'lag=1': "), "{}", err(&wrong));
+}
+
+#[test]
 fn requests_arrive_at_a_rate_whatever_the_server_does() {
     let (folder, server) = (folder(), simulator());
     let words = [

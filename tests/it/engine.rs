@@ -48,8 +48,16 @@ fn run_with<'a>(
     backend: &'a (dyn Fn() -> Box<dyn Backend + 'a> + Sync),
 ) -> Vec<Record> {
     let mut records = Records::default();
-    let setup =
-        Setup { request: &request, backend, dialect: Dialect::Chat, secrets: &[], seed: 7, clock, stop };
+    let setup = Setup {
+        request: &request,
+        backend,
+        lead: Duration::ZERO,
+        dialect: Dialect::Chat,
+        secrets: &[],
+        seed: 7,
+        clock,
+        stop,
+    };
     engine::run(&load, &setup, &mut [&mut records]).expect("threads can be started");
     records.0
 }
@@ -315,6 +323,7 @@ proptest! {
         let backend = || -> Box<dyn Backend> { Box::new(Counting { sent: &sent, limit: 0, halt: idle }) };
         let mut records = Records::default();
         let setup = Setup {
+            lead: Duration::ZERO,
             request: &request, backend: &backend, dialect: Dialect::Chat, secrets: &[], seed: 7, clock: &SystemClock, stop: &stop,
         };
         engine::run(&load, &setup, &mut [&mut records]).expect("threads can be started");

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Mistake};
+use crate::health::Limits;
 use crate::plan::{Draft, Given, Origin, ScenarioDraft};
 use crate::secret::Secret;
 use crate::text::printable;
@@ -29,7 +30,8 @@ const MAX_BYTES: usize = 16 << 20;
 const SECTIONS: [&str; 3] = ["server", "benchmark", "test_scenarios"];
 const SERVER: [&str; 8] =
     ["url", "model", "auth_token", "timeout", "api", "connect_timeout", "idle_timeout", "headers"];
-const BENCHMARK: [&str; 18] = [
+const BENCHMARK: [&str; 19] = [
+    "health_limits",
     "max_concurrent_requests",
     "default_prompt",
     "default_completions",
@@ -199,6 +201,7 @@ impl<'t> Reading<'t> {
         draft.burstiness = self.read(of.take("burstiness"), number_above_0);
         draft.warmup = self.read(of.take("warmup"), from_0);
         draft.seed = self.read(of.take("seed"), from_0);
+        draft.health_limits = self.health_limits(of.take("health_limits"));
     }
 
     fn scenarios(&mut self, section: Option<Entry<'t>>) -> Vec<ScenarioDraft> {
@@ -262,6 +265,18 @@ impl<'t> Reading<'t> {
             .into_iter()
             .filter_map(|(name, entry)| self.read(Some(entry), |raw| Ok((name, Secret::new(&text(raw)?)))))
             .collect()
+    }
+
+    /// `{"lag_p99": "5ms,50ms"}`.
+    fn health_limits(&mut self, entry: Option<Entry<'t>>) -> Limits {
+        let mut limits = Limits::default();
+        for (name, entry) in self.members(entry, None).0 {
+            let limit = |raw| format!("{name}={}", text(raw)?).parse();
+            if let Some(typed) = self.read(Some(entry), limit) {
+                limits.set(typed.value);
+            }
+        }
+        limits
     }
 
     fn extra_body(&mut self, entry: Option<Entry<'t>>) -> Option<Given<Map<String, Value>>> {

@@ -1,0 +1,330 @@
+//! The client's verdict on itself: did the machine that measured bend the figures, which of them, and by how much.
+//!
+//! Evidence in ([`Machine`] before and after, what the threads waited for a core, the run's own summary), a [`Health`]
+//! out. Sees neither threads nor formats.
+
+mod environment;
+mod limits;
+mod machine;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub use environment::{Environment, raise_open_files_limit};
+pub use limits::{Check, Limit, Limits, TypedLimit, Unit};
+pub use machine::{Machine, Ticks};
+
+use crate::clock::RunQueue;
+use crate::failure::FailureKind;
+use crate::summary::Summary;
+
+/// Whether a run's figures can be believed, as far as this client is concerned. In order from good to bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Verdict {
+    /// The client was no part of the figures.
+    Valid,
+    /// Some figures are less certain; the reasons say which.
+    Degraded,
+    /// The figures are those of the client, or of another load than was asked for.
+    Invalid,
+}
+
+impl Verdict {
+    /// As it is shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Valid => "VALID",
+            Self::Degraded => "DEGRADED",
+            Self::Invalid => "INVALID",
+        }
+    }
+}
+
+/// What a run cost the client, and what that says of its figures.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Health {
+    /// The worst of all checks.
+    pub verdict: Verdict,
+    /// Why it is not VALID: what is above its limit, and which figures are affected; worst first.
+    pub reasons: Vec<String>,
+    /// CPU time in user space, seconds, the simulator's included where the server was simulated; `None` if unknown.
+    pub cpu_user_s: Option<f64>,
+    /// CPU time in the system, seconds; `None` if unknown.
+    pub cpu_system_s: Option<f64>,
+    /// CPU time ÷ (wall time × cores), from 0 to 1; `None` if unknown.
+    pub cpu_share: Option<f64>,
+    /// Largest resident memory of the process so far, bytes; `None` if unknown.
+    pub peak_rss_bytes: Option<u64>,
+    /// Everything that was looked at, with its limits.
+    pub checks: Vec<Checked>,
+}
+
+/// One check of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Checked {
+    /// What was looked at.
+    pub check: Check,
+    /// Unit of the value and the limits.
+    pub unit: Unit,
+    /// What was found; `None` where it cannot be known here, or does not apply.
+    pub value: Option<f64>,
+    /// Above it the run is at least DEGRADED.
+    pub degraded_above: f64,
+    /// Above it the run is INVALID.
+    pub invalid_above: f64,
+    /// What follows; an unknown value is VALID.
+    pub verdict: Verdict,
+}
+
+/// What a run is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// The machine before the first request.
+    pub before: Machine,
+    /// And after the last.
+    pub after: Machine,
+    /// Time between the two.
+    pub wall: Duration,
+    /// Cores that this process may use; `None` if unknown.
+    pub cores: Option<usize>,
+    /// Threads that hold a connection each.
+    pub threads: usize,
+    /// Whether requests arrived at a rate. Where all are due at once, waiting is the point.
+    pub has_rate: bool,
+    /// What the workers waited for a core; `None` if unknown.
+    pub run_queue: Option<RunQueue>,
+    /// What came of the run.
+    pub summary: &'a Summary,
+}
+
+impl Health {
+    /// Judges a run.
+    pub fn judge(evidence: &Evidence<'_>, limits: &Limits) -> Self {
+        let mut checks: Vec<Checked> =
+            Check::all().map(|check| checked(check, evidence.value(check), limits.of(check))).collect();
+        let mut bad: Vec<&Checked> = checks.iter().filter(|c| c.verdict != Verdict::Valid).collect();
+        bad.sort_by_key(|checked| std::cmp::Reverse(checked.verdict));
+        let reasons = bad.into_iter().map(Checked::reason).collect();
+        let verdict = checks.iter().map(|checked| checked.verdict).max().unwrap_or(Verdict::Valid);
+        checks.sort_by_key(|checked| std::cmp::Reverse(checked.verdict));
+        let cpu = evidence.cpu();
+        Self {
+            verdict,
+            reasons,
+            cpu_user_s: cpu.map(|(user, _)| user.as_secs_f64()),
+            cpu_system_s: cpu.map(|(_, system)| system.as_secs_f64()),
+            cpu_share: evidence.cpu_share(),
+            peak_rss_bytes: evidence.after.peak_rss_bytes,
+            checks,
+        }
+    }
+}
+
+fn checked(check: Check, value: Option<f64>, limit: Limit) -> Checked {
+    let verdict = match value {
+        Some(value) if value > limit.invalid => Verdict::Invalid,
+        Some(value) if value > limit.degraded => Verdict::Degraded,
+        _ => Verdict::Valid,
+    };
+    let Limit { degraded, invalid } = limit;
+    Checked { check, unit: check.unit(), value, degraded_above: degraded, invalid_above: invalid, verdict }
+}
+
+impl Checked {
+    fn reason(&self) -> String {
+        let limit = if self.verdict == Verdict::Invalid { self.invalid_above } else { self.degraded_above };
+        let (value, limit) = (self.unit.show(self.value.unwrap_or_default()), self.unit.show(limit));
+        let (subject, affected) = (self.check.subject(), self.check.affected());
+        format!("{subject}: {value}, above {limit}: {affected}")
+    }
+}
+
+impl Evidence<'_> {
+    fn value(&self, check: Check) -> Option<f64> {
+        let requests = &self.summary.requests;
+        let latency = &self.summary.latency;
+        let of_sent = |count: u64| (requests.sent > 0).then(|| count as f64 / requests.sent as f64);
+        match check {
+            Check::NoWorkerFree => of_sent(requests.no_worker_free).filter(|_| self.has_rate),
+            Check::LagP99 => latency.lag.as_ref().filter(|_| self.has_rate).map(|lag| lag.percentiles.p99),
+            Check::ReadDelayP99 => latency.read_delay.as_ref().map(|delay| delay.percentiles.p99),
+            Check::RunQueueWait => Some(self.run_queue?.mean_wait()?.as_secs_f64() * 1e3),
+            Check::CpuShare => self.cpu_share(),
+            Check::Steal => {
+                let (before, after) = self.before.ticks.zip(self.after.ticks)?;
+                share(after.stolen.saturating_sub(before.stolen), after.all.saturating_sub(before.all))
+            }
+            Check::Throttled => {
+                let (before, after) = self.before.throttled.zip(self.after.throttled)?;
+                self.of_wall(after.saturating_sub(before))
+            }
+            Check::OpenFiles => {
+                let (open, allowed) = self.before.open_files?;
+                share(open + self.threads as u64, allowed)
+            }
+            Check::Ports => {
+                let (taken, allowed) = self.after.ports?;
+                share(taken, allowed)
+            }
+            Check::Memory => share(self.after.peak_rss_bytes?, self.after.memory_limit_bytes?),
+            Check::LocalFailures => {
+                let own = FailureKind::LocalResource.name();
+                let lines = self.summary.errors.iter().filter(|line| line.kind == own);
+                of_sent(lines.map(|line| line.count).sum())
+            }
+        }
+    }
+
+    /// CPU time of this process in the run: in user space and in the system.
+    fn cpu(&self) -> Option<(Duration, Duration)> {
+        let ((user, system), (user_after, system_after)) = self.before.cpu.zip(self.after.cpu)?;
+        Some((user_after.saturating_sub(user), system_after.saturating_sub(system)))
+    }
+
+    fn cpu_share(&self) -> Option<f64> {
+        let (user, system) = self.cpu()?;
+        Some(self.of_wall(user + system)? / self.cores.filter(|cores| *cores > 0)? as f64)
+    }
+
+    fn of_wall(&self, part: Duration) -> Option<f64> {
+        let wall = self.wall.as_secs_f64();
+        (wall > 0.0).then(|| part.as_secs_f64() / wall)
+    }
+}
+
+fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::summary::{Requests, Samples, Tally};
+
+    /// An idle machine of two cores and a run of 10 s with 100 requests.
+    fn judge(change: impl FnOnce(&mut Evidence<'_>, &mut Summary)) -> Health {
+        let mut summary = Tally::default().into_summary();
+        summary.requests = Requests { sent: 100, succeeded: 100, ..Requests::default() };
+        let empty = Tally::default().into_summary();
+        let machine = Machine {
+            cpu: Some((Duration::ZERO, Duration::ZERO)),
+            ticks: Some(Ticks::default()),
+            throttled: Some(Duration::ZERO),
+            memory_limit_bytes: Some(1_000),
+            peak_rss_bytes: Some(10),
+            open_files: Some((10, 1_000)),
+            ports: Some((10, 1_000)),
+        };
+        let mut evidence = Evidence {
+            before: machine,
+            after: Machine { ticks: Some(Ticks { all: 1_000, stolen: 0 }), ..machine },
+            wall: Duration::from_secs(10),
+            cores: Some(2),
+            threads: 20,
+            has_rate: true,
+            run_queue: None,
+            summary: &empty,
+        };
+        change(&mut evidence, &mut summary);
+        Health::judge(&Evidence { summary: &summary, ..evidence }, &Limits::default())
+    }
+
+    fn ms(value: u64) -> Option<crate::summary::Distribution> {
+        let mut samples = Samples::new(1);
+        samples.add(value);
+        samples.into_distribution(1.0)
+    }
+
+    fn check(change: impl FnOnce(&mut Evidence<'_>, &mut Summary), want: Verdict, words: &str) {
+        let health = judge(change);
+        assert_eq!(health.verdict, want, "{words}: {:?}", health.reasons);
+        assert!(health.reasons[0].contains(words), "{words}: {:?}", health.reasons);
+    }
+
+    #[test]
+    fn an_idle_machine_is_valid_and_gives_no_reasons() {
+        let health = judge(|_, _| {});
+        assert_eq!((health.verdict, health.reasons.len()), (Verdict::Valid, 0));
+        assert_eq!(health.checks.len(), Check::all().count());
+        assert_eq!(health.cpu_share, Some(0.0));
+    }
+
+    #[test]
+    fn every_check_can_degrade_and_invalidate() {
+        use Verdict::{Degraded, Invalid};
+        check(|_, s| s.requests.no_worker_free = 1, Degraded, "no thread was free: 1.00%");
+        check(|_, s| s.requests.no_worker_free = 2, Invalid, "no thread was free: 2.00%");
+        check(|_, s| s.latency.lag = ms(11), Degraded, "lag between due and start: 11.0 ms, above 10.0 ms");
+        check(|_, s| s.latency.lag = ms(101), Invalid, "lag between due and start");
+        check(|_, s| s.latency.read_delay = ms(11), Degraded, "kernel's receipt and the read: 11.0 ms");
+        check(|_, s| s.latency.read_delay = ms(101), Invalid, "kernel's receipt");
+        let waited = |ms| Some(RunQueue { waited: Duration::from_millis(ms), turns: 10 });
+        check(|e, _| e.run_queue = waited(60), Degraded, "wait of a thread for a core: 6.00 ms");
+        check(|e, _| e.run_queue = waited(600), Invalid, "wait of a thread for a core");
+        let used = |s| Some((Duration::from_secs(s), Duration::from_secs(1)));
+        check(|e, _| e.after.cpu = used(16), Degraded, "use of all cores by this process: 85.0%");
+        check(|e, _| e.after.cpu = used(19), Invalid, "use of all cores");
+        let ticks = |stolen| Some(Ticks { all: 1_000, stolen });
+        check(|e, _| e.after.ticks = ticks(30), Degraded, "hypervisor gave to others: 3.00%");
+        check(|e, _| e.after.ticks = ticks(300), Invalid, "hypervisor");
+        let off = |ms| Some(Duration::from_millis(ms));
+        check(|e, _| e.after.throttled = off(100), Degraded, "by its quota: 1.00%");
+        check(|e, _| e.after.throttled = off(1_000), Invalid, "by its quota: 10.0%");
+        check(|e, _| e.before.open_files = Some((885, 1_000)), Degraded, "open files and sockets");
+        check(|e, _| e.before.open_files = Some((985, 1_000)), Invalid, "open files and sockets");
+        check(|e, _| e.after.ports = Some((900, 1_000)), Degraded, "local ports");
+        check(|e, _| e.after.ports = Some((1_001, 1_000)), Invalid, "local ports");
+        check(|e, _| e.after.peak_rss_bytes = Some(900), Degraded, "memory, of that allowed: 90.0%");
+        check(|e, _| e.after.peak_rss_bytes = Some(990), Invalid, "memory, of that allowed");
+    }
+
+    #[test]
+    fn the_clients_own_failures_invalidate() {
+        let own = |_: &mut Evidence<'_>, summary: &mut Summary| {
+            let kind = FailureKind::LocalResource;
+            summary.errors = vec![crate::summary::ErrorLine {
+                kind: kind.name(),
+                group: kind.group(),
+                meaning: kind.meaning(),
+                count: 1,
+                example: String::new(),
+                first_request: 0,
+            }];
+        };
+        check(own, Verdict::Invalid, "want of descriptors, ports or memory here: 1.00%");
+    }
+
+    #[test]
+    fn lateness_is_no_matter_where_nothing_was_due() {
+        let health = judge(|e, s| {
+            e.has_rate = false;
+            s.latency.lag = ms(101);
+            s.requests.no_worker_free = 100;
+        });
+        assert_eq!(health.verdict, Verdict::Valid);
+    }
+
+    #[test]
+    fn the_worst_reason_comes_first() {
+        let health = judge(|e, s| {
+            s.latency.lag = ms(11);
+            e.after.peak_rss_bytes = Some(990);
+        });
+        assert_eq!((health.verdict, health.reasons.len()), (Verdict::Invalid, 2));
+        assert!(health.reasons[0].starts_with("memory"), "{:?}", health.reasons);
+        assert_eq!(health.checks[0].check, Check::Memory);
+    }
+
+    #[test]
+    fn what_is_unknown_is_not_held_against_anybody() {
+        let health = judge(|e, _| {
+            e.before = Machine::default();
+            e.after = Machine::default();
+            e.cores = None;
+        });
+        assert_eq!(health.verdict, Verdict::Valid);
+        assert_eq!((health.cpu_share, health.peak_rss_bytes), (None, None));
+    }
+}
