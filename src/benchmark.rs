@@ -4,7 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::arrivals::Shape;
 use crate::backend::{Backend, Client, Request, Settings};
 use crate::clock::{Clock, Date, Stop, SystemClock, stop_pair};
 use crate::engine::{self, Setup};
@@ -75,7 +74,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         wall,
         cores: environment.cores,
         threads: plan.load.threads.get(),
-        has_rate: plan.load.arrivals.as_ref().is_some_and(|arrivals| arrivals.shape != Shape::AtOnce),
+        has_rate: plan.load.has_rate(),
         run_queue: threads.run_queue,
         summary: &summary,
     };

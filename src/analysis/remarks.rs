@@ -1,6 +1,5 @@
 //! What the figures of one run say, in sentences: the documented tool's advice on reading results, computed.
 
-use crate::arrivals::Shape;
 use crate::plan::Load;
 use crate::record::ItlSource;
 use crate::summary::{Distribution, Summary};
@@ -57,9 +56,7 @@ fn errors(summary: &Summary) -> Option<String> {
 
 fn starved_pool(load: &Load, summary: &Summary) -> Option<String> {
     let waited = summary.requests.no_worker_free;
-    // where all are due at once, waiting is the point
-    let has_rate = load.arrivals.as_ref().is_some_and(|arrivals| arrivals.shape != Shape::AtOnce);
-    (has_rate && waited > 0).then(|| {
+    (load.has_rate() && waited > 0).then(|| {
         format!(
             "{} of {} requests were due when none of the {} threads was free, and left late: the server got less than \
              the rate asked for; response times have the wait in them. Raise --threads, or lower the rate",

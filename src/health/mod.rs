@@ -57,7 +57,7 @@ pub struct Health {
     pub cpu_share: Option<f64>,
     /// Largest resident memory of the process so far, bytes; `None` if unknown.
     pub peak_rss_bytes: Option<u64>,
-    /// Everything that was looked at, with its limits.
+    /// Everything that was looked at, with its limits; worst first.
     pub checks: Vec<Checked>,
 }
 
@@ -104,11 +104,10 @@ impl Health {
     pub fn judge(evidence: &Evidence<'_>, limits: &Limits) -> Self {
         let mut checks: Vec<Checked> =
             Check::all().map(|check| checked(check, evidence.value(check), limits.of(check))).collect();
-        let mut bad: Vec<&Checked> = checks.iter().filter(|c| c.verdict != Verdict::Valid).collect();
-        bad.sort_by_key(|checked| std::cmp::Reverse(checked.verdict));
-        let reasons = bad.into_iter().map(Checked::reason).collect();
-        let verdict = checks.iter().map(|checked| checked.verdict).max().unwrap_or(Verdict::Valid);
         checks.sort_by_key(|checked| std::cmp::Reverse(checked.verdict));
+        let verdict = checks.first().map_or(Verdict::Valid, |worst| worst.verdict);
+        let bad = checks.iter().filter(|checked| checked.verdict != Verdict::Valid);
+        let reasons = bad.map(Checked::reason).collect();
         let cpu = evidence.cpu();
         Self {
             verdict,

@@ -199,6 +199,7 @@ impl Draft {
             overwrite: self.overwrite || base.overwrite,
         }
     }
+
     /// The shapes of arrivals that were asked for. More than one is a mistake.
     pub(super) fn shapes(&self) -> impl Iterator<Item = &Given<Shape>> {
         [&self.request_rate, &self.ramp_up, &self.stages].into_iter().flatten()

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 pub use draft::{ArrivalName, Draft, Given, Origin, ScenarioDraft};
 pub use schedule::ScheduleHash;
 
-use crate::arrivals::Arrivals;
+use crate::arrivals::{Arrivals, Shape};
 use crate::backend::Settings;
 use crate::health;
 use crate::units::as_seconds_or_null;
@@ -98,6 +98,13 @@ pub struct Load {
     pub duration: Option<Duration>,
     /// Requests sent first and left out of the results.
     pub warmup: u64,
+}
+
+impl Load {
+    /// Whether requests arrive at a rate. Not where all are due at once: there, waiting is the point.
+    pub fn has_rate(&self) -> bool {
+        self.arrivals.as_ref().is_some_and(|arrivals| arrivals.shape != Shape::AtOnce)
+    }
 }
 
 impl fmt::Display for Load {
