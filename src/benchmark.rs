@@ -10,11 +10,11 @@ use crate::engine::{self, Setup};
 use crate::error::Error;
 use crate::failure::FailureKind;
 use crate::health::{Environment, Evidence, Health, Machine};
-use crate::plan::{Draft, Given, Plan, ScheduleHash, defaults};
+use crate::plan::{Draft, Extent, Given, Load, Plan, ScheduleHash, defaults};
 use crate::record::Sink;
 use crate::report::{self, DetailLog, OutputFile, Report, SCHEMA, Tool};
 use crate::secret::{self, Secret};
-use crate::summary::Tally;
+use crate::summary::{Full, Tally};
 use crate::watch::Watch;
 use crate::wire;
 use crate::workload::Workload;
@@ -51,7 +51,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
     let environment = Environment::here();
     let watch = run.server_metrics.then(|| Watch::begin(&client, &plan.server.endpoint.url));
     let (started, began, before) = (Date::now(), SystemClock.now(), Machine::now());
-    let mut tally = Tally::default();
+    let mut tally = Tally::new(full(&plan.load));
     let mut sinks: Vec<&mut dyn Sink> = vec![&mut tally];
     for sink in run.sinks {
         sinks.push(sink);
@@ -66,7 +66,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         None => work()?,
     };
     let complete = !run.stop.requested();
-    let (succeeded, failed) = tally.ended_with_warmup();
+    let (succeeded, failed) = tally.ended();
     let summary = tally.into_summary();
     let evidence = Evidence {
         before,
@@ -95,6 +95,11 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         server,
         warnings,
     })
+}
+
+/// When the load is up.
+fn full(load: &Load) -> Full {
+    if load.has_rate() { Full::FirstEnded } else { Full::Started(load.threads.get() as u64) }
 }
 
 /// Time for the workers to start and to take up their first jobs, so that these are not late for that.
@@ -257,7 +262,7 @@ impl Benchmarker {
             stream: Some(config.stream),
             threads: Some(threads),
             completions: Some(Given::in_code("num_completions", completions)),
-            warmup: Some(Given::in_code("warmup", config.warmup)),
+            warmup: Some(Given::in_code("warmup", Extent::Requests(config.warmup))),
             seed: config.seed.map(|seed| Given::in_code("seed", seed)),
             ..Draft::default()
         }

@@ -71,7 +71,7 @@ impl Clock for SystemClock {
         if due <= now {
             return !stop.requested();
         }
-        stop.0.recv_timeout(due.since(now)) == Err(RecvTimeoutError::Timeout)
+        stop.begun.recv_timeout(due.since(now)) == Err(RecvTimeoutError::Timeout)
     }
 }
 
@@ -111,39 +111,60 @@ impl Clock for ManualClock {
 
 /// The waiting side of a stop. Cheap to clone; every clone sees the stop.
 #[derive(Clone, Debug)]
-pub struct Stop(Receiver<Infallible>);
+pub struct Stop {
+    begun: Receiver<Infallible>,
+    urged: Receiver<Infallible>,
+}
 
-/// The side that asks for the stop, by [`stop`](Stopper::stop) or by being dropped.
+/// The side that asks for the stop: gently by [`begin`](Stopper::begin), at once by [`stop`](Stopper::stop) or by
+/// being dropped.
 #[derive(Debug)]
-pub struct Stopper(Sender<Infallible>);
+pub struct Stopper {
+    begin: Option<Sender<Infallible>>,
+    _urge: Sender<Infallible>,
+}
 
-/// A fresh pair: nothing is stopped until the [`Stopper`] goes.
+/// A fresh pair: nothing is stopped until the [`Stopper`] says so or goes.
 pub fn stop_pair() -> (Stopper, Stop) {
-    let (sender, receiver) = bounded(0);
-    (Stopper(sender), Stop(receiver))
+    let ((begin, begun), (urge, urged)) = (bounded(0), bounded(0));
+    (Stopper { begin: Some(begin), _urge: urge }, Stop { begun, urged })
 }
 
 impl Stop {
-    /// Whether the stop has come.
+    /// Whether the stop has come, gently or not: nothing new is to be begun.
     pub fn requested(&self) -> bool {
-        self.0.try_recv() == Err(TryRecvError::Disconnected)
+        is_closed(&self.begun)
+    }
+
+    /// Whether the stop is to be at once: what is under way is not to be waited for either.
+    pub fn is_urgent(&self) -> bool {
+        is_closed(&self.urged)
     }
 
     /// Sleeps for `wait`. False if the stop came first.
     pub fn sleep(&self, wait: Duration) -> bool {
-        self.0.recv_timeout(wait) == Err(RecvTimeoutError::Timeout)
+        self.begun.recv_timeout(wait) == Err(RecvTimeoutError::Timeout)
     }
 
     /// The channel that closes at the stop, for use in `select!`.
     pub fn channel(&self) -> &Receiver<Infallible> {
-        &self.0
+        &self.begun
     }
 }
 
+fn is_closed(channel: &Receiver<Infallible>) -> bool {
+    channel.try_recv() == Err(TryRecvError::Disconnected)
+}
+
 impl Stopper {
-    /// Asks for the stop.
+    /// Asks for a gentle stop: what is under way may end in its time.
+    pub fn begin(&mut self) {
+        self.begin = None;
+    }
+
+    /// Asks for a stop at once.
     pub fn stop(self) {
-        drop(self.0);
+        drop(self);
     }
 }
 
@@ -278,6 +299,15 @@ mod tests {
         assert!(!SystemClock.wait_until(SystemClock.now() + Duration::from_secs(3600), &stop));
         assert!(!ManualClock::default().wait_until(Moment::from_nanos(1), &stop));
         assert!(!stop.sleep(Duration::from_secs(3600)));
+    }
+
+    #[test]
+    fn a_gentle_stop_can_be_followed_by_an_urgent_one() {
+        let (mut stopper, stop) = stop_pair();
+        stopper.begin();
+        assert_eq!((stop.requested(), stop.is_urgent()), (true, false));
+        stopper.stop();
+        assert_eq!((stop.requested(), stop.is_urgent()), (true, true));
     }
 
     #[test]

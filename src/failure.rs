@@ -1,4 +1,4 @@
-//! How a request can go wrong: a closed set of kinds, each in exactly one of the four documented groups.
+//! How a request can go wrong: a closed set of kinds, each in exactly one group.
 //!
 //! A failure is a measurement, not an error of the tool: it is counted and the run goes on.
 
@@ -55,9 +55,13 @@ pub enum FailureKind {
     EmptyReply,
     /// The reply, or an event of it, is not the JSON that the API promises.
     UnparseableReply,
+    /// This client gave up on it: sending had ended, and so had the grace for requests under way.
+    Cancelled,
+    /// This client gave up on it because the run was interrupted.
+    Interrupted,
 }
 
-/// The four groups of errors of the documented tool.
+/// The four groups of errors of the documented tool, and a fifth for what says nothing of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Group {
@@ -69,6 +73,8 @@ pub enum Group {
     Length,
     /// The server answered, and the answer says no or makes no sense.
     Exception,
+    /// This client's doing: never counted against the server.
+    Client,
 }
 
 impl FailureKind {
@@ -77,9 +83,19 @@ impl FailureKind {
         if let Self::Http(status) = self { format!("http_{status}") } else { self.row().0.to_owned() }
     }
 
-    /// The documented group that this kind extends.
+    /// The group that it belongs to.
     pub fn group(self) -> Group {
         self.row().1
+    }
+
+    /// Whether it is this client's doing, so that it says nothing of the server.
+    pub fn is_of_client(self) -> bool {
+        self.group() == Group::Client
+    }
+
+    /// Whether the server itself said so, in a status or in the reply.
+    pub fn is_told_by_server(self) -> bool {
+        matches!(self, Self::Http(_) | Self::ErrorEvent | Self::Aborted)
     }
 
     /// What happened, in words for the console.
@@ -101,7 +117,7 @@ impl FailureKind {
             }
             Self::TlsHandshake => ("tls_handshake", Connection, "TLS handshake failed"),
             Self::LocalResource => {
-                ("local_resource", Connection, "this machine ran out of descriptors, ports or memory")
+                ("local_resource", Client, "this machine ran out of descriptors, ports or memory")
             }
             Self::SendFailed => ("send_failed", Connection, "connection broke while sending"),
             Self::HeaderTimeout => ("header_timeout", Receive, "no reply head within the idle timeout"),
@@ -128,6 +144,8 @@ impl FailureKind {
             Self::UnparseableReply => {
                 ("unparseable_reply", Exception, "reply is not the JSON that the API promises")
             }
+            Self::Cancelled => ("cancelled", Client, "given up by this client when the grace was over"),
+            Self::Interrupted => ("interrupted", Client, "given up by this client when it was interrupted"),
         }
     }
 }

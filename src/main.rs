@@ -45,34 +45,41 @@ fn obey(streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
         }
         Order::Simulate(order) => {
             start_logger(order.verbosity);
-            stop_at_signals(stopper, "stopping")?;
+            stop_at_signals(stopper, STOPPING)?;
             app::simulate(*order, &stop, streams)
         }
     }
 }
 
-const INTERRUPTED: &str = "interrupted: no further request is sent; waiting for those under way, then the report \
-                           follows; interrupt again to end at once without it";
+/// What is said at the first signal and at the second.
+const INTERRUPTED: [&str; 2] = [
+    "interrupted: no further request is sent; the report follows when those under way have ended, after 10s or --grace \
+     at the latest; interrupt again to give them up now",
+    "giving up the requests under way; the report follows; interrupt again to end at once without it",
+];
+const STOPPING: [&str; 2] = ["stopping", "stopping at once"];
 
-/// Asks for the stop at the first Ctrl-C or SIGTERM, and ends the process at the second. Tells which signal came first.
-fn stop_at_signals(stopper: Stopper, say: &'static str) -> io::Result<Arc<OnceLock<u8>>> {
+/// Asks for the stop at the first Ctrl-C or SIGTERM, urges it at the second, and ends the process at the third. Tells
+/// which signal came first.
+fn stop_at_signals(mut stopper: Stopper, say: [&'static str; 2]) -> io::Result<Arc<OnceLock<u8>>> {
     let caught = Arc::new(OnceLock::new());
     let first = Arc::clone(&caught);
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let wait = move || {
-        let mut stopper = Some(stopper);
-        for signal in signals.forever() {
-            let number = u8::try_from(signal).unwrap_or_default();
-            match stopper.take() {
-                Some(stopper) => {
-                    // told before the stop, so that whoever sees the stop knows why
-                    let _ = first.set(number);
-                    let _ = writeln!(io::stderr(), "{say}");
-                    stopper.stop();
-                }
-                None => process::exit(i32::from(ExitCode::Interrupted(number).number())),
+        let mut signals = signals.forever();
+        let mut next = |say: Option<&str>| {
+            let number = signals.next().and_then(|signal| u8::try_from(signal).ok()).unwrap_or_default();
+            if let Some(say) = say {
+                let _ = writeln!(io::stderr(), "{say}");
             }
-        }
+            number
+        };
+        // told before the stop, so that whoever sees the stop knows why
+        let _ = first.set(next(Some(say[0])));
+        stopper.begin();
+        next(Some(say[1]));
+        stopper.stop();
+        process::exit(i32::from(ExitCode::Interrupted(next(None)).number()));
     };
     thread::Builder::new().name("signals".to_owned()).spawn(wait)?;
     Ok(caught)

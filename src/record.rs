@@ -57,6 +57,8 @@ pub enum Phase {
     Warmup,
     /// Counts.
     Measured,
+    /// Sent to keep the load up while the last measured ones end; left out of every result.
+    Cooldown,
 }
 
 /// How a request ended.

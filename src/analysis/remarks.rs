@@ -1,6 +1,6 @@
 //! What the figures of one run say, in sentences: the documented tool's advice on reading results, computed.
 
-use crate::plan::Load;
+use crate::plan::{Extent, Load};
 use crate::record::ItlSource;
 use crate::summary::{Distribution, Summary};
 use crate::units::{show_count, show_counted, show_share, significant};
@@ -13,6 +13,7 @@ pub fn remarks(load: &Load, summary: &Summary) -> Vec<String> {
         starved_pool(load, summary),
         idle_threads(load, summary),
         cold_threads(load),
+        ended_by_client(summary),
         few_requests(summary),
         consistency(summary),
         unknown_tokens(summary),
@@ -77,11 +78,23 @@ fn idle_threads(load: &Load, summary: &Summary) -> Option<String> {
 
 fn cold_threads(load: &Load) -> Option<String> {
     let threads = load.threads.get() as u64;
-    (load.arrivals.is_none() && load.warmup > 0 && load.warmup < threads).then(|| {
+    let Extent::Requests(warmup) = load.warmup else { return None };
+    (load.arrivals.is_none() && warmup > 0 && warmup < threads).then(|| {
         format!(
             "{} requests for warm-up are fewer than the {} threads: the others measured their first request cold",
-            show_count(load.warmup),
+            show_count(warmup),
             show_count(threads)
+        )
+    })
+}
+
+fn ended_by_client(summary: &Summary) -> Option<String> {
+    let requests = &summary.requests;
+    (requests.by_client > 0).then(|| {
+        format!(
+            "{} ended by this client itself: the latencies leave out what may have been the slowest; they are too low \
+             for that",
+            show_counted(requests.by_client, "request")
         )
     })
 }
@@ -185,7 +198,15 @@ mod tests {
 
     fn load() -> Load {
         let threads = NonZeroUsize::new(20).expect("20");
-        Load { threads, arrivals: None, completions: None, duration: None, warmup: 0 }
+        Load {
+            threads,
+            arrivals: None,
+            completions: None,
+            duration: None,
+            warmup: Extent::NONE,
+            cooldown: Extent::NONE,
+            grace: None,
+        }
     }
 
     fn summary(succeeded: u64, failed: u64) -> Summary {

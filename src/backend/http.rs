@@ -11,7 +11,7 @@ use ureq::{Agent, Error};
 use super::endpoint::Endpoint;
 use super::tls::{self, SharedTls};
 use super::transport::{self, CachedResolver, Cause, Marks, Phase, ProbeConnector};
-use super::{Backend, Chunk, Exchange, Head, Request, Trace};
+use super::{Backend, Canceller, Chunk, Exchange, Head, Request, Trace};
 use crate::clock::{Clock, Moment, SystemClock};
 use crate::failure::{Failure, FailureKind};
 use crate::secret::{MASK, Secret, is_secret_header};
@@ -212,6 +212,12 @@ impl Backend for HttpBackend {
         trace.stale_retry = is_retry;
         trace.bytes_sent += wasted.bytes_sent;
         Exchange { trace, result }
+    }
+
+    /// Shuts the connection down. Connecting is not cut short; the connect timeout bounds it.
+    fn canceller(&self) -> Canceller {
+        let agent = self.agent.clone();
+        Box::new(move || agent.shutdown())
     }
 }
 

@@ -102,4 +102,12 @@ pub struct Trace {
 pub trait Backend: Send {
     /// Sends `request`; returns when its reply has ended or failed.
     fn stream(&mut self, request: &Request, on_chunk: &mut dyn FnMut(Chunk<'_>)) -> Exchange;
+
+    /// Ends what is under way, and makes whatever comes later fail: called from another thread, at most once.
+    fn canceller(&self) -> Canceller {
+        Box::new(|| ())
+    }
 }
+
+/// See [`Backend::canceller`].
+pub type Canceller = Box<dyn FnOnce() + Send>;

@@ -74,9 +74,15 @@ pub struct Flags {
     /// start no request later than this after the first, such as 30s (default: no limit)
     #[argh(option, arg_name = "TIME")]
     pub duration: Option<String>,
-    /// requests to send first and leave out of the results (default: 0)
-    #[argh(option, arg_name = "N")]
+    /// requests, or time such as 30s, to send first and leave out of the results (default: 0)
+    #[argh(option, arg_name = "N|TIME")]
     pub warmup: Option<String>,
+    /// requests, or time, to go on sending after the measured ones and leave out (default: 0)
+    #[argh(option, arg_name = "N|TIME")]
+    pub cooldown: Option<String>,
+    /// give requests under way up this long after the last has started (default: never, and 10s after an interrupt)
+    #[argh(option, arg_name = "TIME")]
+    pub grace: Option<String>,
     /// one run for each number of completions, side by side
     #[argh(option, arg_name = "N...")]
     pub compare: Option<String>,

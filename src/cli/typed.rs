@@ -10,7 +10,7 @@ use super::flags::{Flags, Simulate};
 use crate::arrivals::Shape;
 use crate::error::Mistake;
 use crate::health::{Limits, TypedLimit};
-use crate::plan::{Draft, Given, Origin};
+use crate::plan::{Draft, Extent, Given, Origin};
 use crate::secret::Secret;
 use crate::sim::Behavior;
 use crate::units::{parse_duration, parse_share};
@@ -60,7 +60,9 @@ impl Typed {
             burstiness: self.read("--burstiness", flags.burstiness.as_ref(), number),
             completions: self.whole("--completions", flags.completions.as_ref()),
             duration: self.read("--duration", flags.duration.as_ref(), parse_duration),
-            warmup: self.whole("--warmup", flags.warmup.as_ref()),
+            warmup: self.read("--warmup", flags.warmup.as_ref(), Extent::parse),
+            cooldown: self.read("--cooldown", flags.cooldown.as_ref(), Extent::parse),
+            grace: self.read("--grace", flags.grace.as_ref(), parse_duration),
             seed: self.whole("--seed", flags.seed.as_ref()),
             compare: self.read("--compare", flags.compare.as_ref(), numbers),
             concurrent_tests: self.read("--concurrent-tests", flags.concurrent_tests.as_ref(), numbers),

@@ -4,6 +4,7 @@
 //! after another and pushes a record of each to the collector, which runs on the caller's thread and gives it to every
 //! sink. Threads end because channels close. Knows nothing of flags, HTTP or statistics.
 
+mod grace;
 mod intake;
 
 use std::sync::OnceLock;
@@ -18,17 +19,20 @@ use parking_lot::Mutex;
 use crate::backend::{Backend, Request};
 use crate::clock::{Clock, Moment, RunQueue, Stop};
 use crate::error::Error;
-use crate::plan::Load;
+use crate::failure::{Failure, FailureKind};
+use crate::plan::{Load, Phases};
 use crate::record::{Outcome, Phase, Pulse, Record, Sink};
 use crate::secret::{Secret, redacted};
 use crate::wire::Dialect;
+use grace::Grace;
 use intake::Intake;
 
 /// One request to be made.
 #[derive(Clone, Debug)]
 struct Job {
     id: u64,
-    phase: Phase,
+    /// `None` where it depends on when the request starts.
+    phase: Option<Phase>,
     /// `None` in a closed loop: due when a worker is free for it.
     due: Option<Moment>,
     request: Request,
@@ -50,16 +54,20 @@ pub struct Setup<'a> {
     pub secrets: &'a [Secret],
     /// The run's time.
     pub clock: &'a dyn Clock,
-    /// Ends the run early: no further request is sent.
+    /// Ends the run early: no further request is sent, and those under way are given up after the grace, or at once if
+    /// the stop is urgent.
     pub stop: &'a Stop,
 }
 
-/// What the workers share.
+/// What the threads of a run share.
 struct Floor<'a, 'b> {
     setup: &'a Setup<'b>,
-    duration: Option<Duration>,
-    /// When the first request that counts was started.
-    measured_from: OnceLock<Moment>,
+    /// Of a closed loop whose phases depend on when requests start.
+    phases: Mutex<Phases>,
+    /// From when on no request starts, where that is known before time says so.
+    sent_all: OnceLock<Moment>,
+    /// Why requests under way were given up.
+    given_up: OnceLock<FailureKind>,
     in_flight: AtomicU64,
     run_queue: Mutex<Option<RunQueue>>,
 }
@@ -78,8 +86,9 @@ pub struct Threads {
 pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Result<Threads, Error> {
     let floor = Floor {
         setup,
-        duration: load.duration,
-        measured_from: OnceLock::new(),
+        phases: Mutex::new(load.phases()),
+        sent_all: OnceLock::new(),
+        given_up: OnceLock::new(),
         in_flight: AtomicU64::new(0),
         run_queue: Mutex::default(),
     };
@@ -88,9 +97,11 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
     let (push, records) = unbounded();
     thread::scope(|scope| {
         let floor = &floor;
+        let mut cancellers = Vec::with_capacity(threads);
         for number in 0..threads {
             let (jobs, push) = (jobs.clone(), push.clone());
             let backend = (setup.backend)();
+            cancellers.push(backend.canceller());
             let worker = move || {
                 work(&jobs, &push, backend, floor);
                 floor.note_run_queue();
@@ -100,13 +111,13 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
             spawned.map_err(|e| Error::Thread { number: number + 1, of: threads, cause: e })?;
         }
         drop((jobs, push));
-        let feeder = move || feed_jobs(load, &feed, setup);
+        let feeder = move || feed_jobs(load, &feed, floor);
         named("feed".to_owned()).spawn_scoped(scope, feeder).map_err(|e| Error::Thread {
             number: threads + 1,
             of: threads + 1,
             cause: e,
         })?;
-        collect(&records, floor, sinks);
+        collect(&records, floor, Grace::new(load.grace, cancellers), sinks);
         Ok::<_, Error>(())
     })?;
     Ok(Threads { run_queue: floor.run_queue.into_inner() })
@@ -121,19 +132,25 @@ fn named(name: String) -> thread::Builder {
     thread::Builder::new().name(name).stack_size(STACK)
 }
 
-/// Hands out jobs in order until there are enough, the schedule ends, the run is stopped or no worker is left. In an open loop they carry
-/// their moments and are handed out early: the workers wait.
-fn feed_jobs(load: &Load, feed: &Sender<Job>, setup: &Setup<'_>) {
-    let last = load.completions.map_or(u64::MAX, |n| load.warmup.saturating_add(n.get()));
+/// Hands out jobs in order until there are enough, the schedule ends, the run is stopped or no worker is left. In an
+/// open loop they carry their moments and are handed out early: the workers wait.
+fn feed_jobs(load: &Load, feed: &Sender<Job>, floor: &Floor<'_, '_>) {
+    let setup = floor.setup;
     // the first of them must not be late for being handed out
     let began = setup.clock.now() + setup.lead;
     let mut schedule = load.schedule(setup.seed);
-    for id in 0..last {
-        let phase = if id < load.warmup { Phase::Warmup } else { Phase::Measured };
-        let due = match schedule.as_mut().map(Iterator::next) {
-            Some(None) => return,
-            Some(Some(offset)) => Some(began + offset),
-            None => None,
+    let mut phases = load.phases();
+    let (most, is_timed) = (load.most_requests().unwrap_or(u64::MAX), load.phases_need_time());
+    let mut last_due = began;
+    for id in 0..most {
+        let (due, phase) = match &mut schedule {
+            Some(schedule) => {
+                let Some((offset, phase)) = schedule.next() else { break };
+                last_due = began + offset;
+                (Some(last_due), Some(phase))
+            }
+            None if is_timed => (None, None),
+            None => (None, phases.admit(Duration::ZERO)),
         };
         let job = Job { id, phase, due, request: (setup.request)(id) };
         let is_taken = select! {
@@ -143,6 +160,9 @@ fn feed_jobs(load: &Load, feed: &Sender<Job>, setup: &Setup<'_>) {
         if !is_taken {
             return;
         }
+    }
+    if schedule.is_some() {
+        let _ = floor.sent_all.set(last_due);
     }
 }
 
@@ -156,23 +176,29 @@ fn work(
     let setup = floor.setup;
     while let Ok(job) = jobs.recv() {
         let taken = setup.clock.now();
-        let due = job.due.unwrap_or(taken);
-        if !setup.clock.wait_until(due, setup.stop) {
+        if !setup.clock.wait_until(job.due.unwrap_or(taken), setup.stop) {
             return;
         }
         // an arrival is never dropped, however late; a closed loop has none
         let started = setup.clock.now();
-        if job.due.is_none() && !floor.admits(job.phase, started) {
-            return;
-        }
+        let Some(phase) = job.phase.or_else(|| floor.phases.lock().admit(since_origin(started))) else {
+            break;
+        };
         let due = job.due.unwrap_or(started);
         floor.in_flight.fetch_add(1, Ordering::Relaxed);
-        let record = attempt(&job, (due, taken.min(started), started), backend.as_mut(), setup);
+        let record = attempt(&job, phase, (due, taken.min(started), started), backend.as_mut(), floor);
         floor.in_flight.fetch_sub(1, Ordering::Relaxed);
         if push.send(record).is_err() {
             return;
         }
     }
+    // in a closed loop; an open one has said when before
+    let _ = floor.sent_all.set(setup.clock.now());
+}
+
+/// Phases count from any fixed origin.
+fn since_origin(moment: Moment) -> Duration {
+    moment.since(Moment::default())
 }
 
 impl Floor<'_, '_> {
@@ -183,39 +209,44 @@ impl Floor<'_, '_> {
         }
     }
 
-    /// Whether a request of this phase may still start now. The time of the run counts from the first measured one.
-    fn admits(&self, phase: Phase, now: Moment) -> bool {
-        if phase == Phase::Warmup {
-            return true;
-        }
-        let from = *self.measured_from.get_or_init(|| now);
-        self.duration.is_none_or(|duration| now.since(from) < duration)
+    /// From when on no request starts; `None` as long as that is not known.
+    fn sent_all(&self) -> Option<Moment> {
+        let known = self.sent_all.get().copied();
+        known.or_else(|| Some(Moment::default() + self.phases.lock().end()?))
     }
 }
 
 /// Sends one request and writes down what happened.
 fn attempt(
     job: &Job,
+    phase: Phase,
     moments: (Moment, Moment, Moment),
     backend: &mut dyn Backend,
-    setup: &Setup<'_>,
+    floor: &Floor<'_, '_>,
 ) -> Record {
+    let setup = floor.setup;
     let mut intake = Intake::new(setup.dialect);
     let exchange = backend.stream(&job.request, &mut |chunk| intake.take(chunk));
-    let mut record = intake.into_record(job.id, job.phase, moments, exchange, setup.clock.now());
+    let mut record = intake.into_record(job.id, phase, moments, exchange, setup.clock.now());
     if let Outcome::Failed(failure) = &mut record.outcome {
+        if let Some(kind) = floor.given_up.get().filter(|_| !failure.kind.is_told_by_server()) {
+            *failure = Failure::new(*kind, format!("given up; {failure}"));
+        }
         failure.message = redacted(&failure.message, setup.secrets);
     }
     record
 }
 
-/// Gives every record to every sink, and a pulse in between, until the last worker has gone.
-fn collect(records: &Receiver<Record>, floor: &Floor<'_, '_>, sinks: &mut [&mut dyn Sink]) {
+/// Gives every record to every sink, and a pulse in between, until the last worker has gone. Ends requests under way
+/// when their grace is over.
+fn collect(records: &Receiver<Record>, floor: &Floor<'_, '_>, mut grace: Grace, sinks: &mut [&mut dyn Sink]) {
     let clock = floor.setup.clock;
     let began = clock.now();
+    let mut next_look = began;
     let mut next_pulse = began + PULSE;
     loop {
-        match records.recv_timeout(PULSE) {
+        let wait = next_look.since(clock.now()).min(PULSE);
+        match records.recv_timeout(wait) {
             Ok(record) => {
                 log_record(&record);
                 sinks.iter_mut().for_each(|sink| sink.record(&record));
@@ -224,6 +255,9 @@ fn collect(records: &Receiver<Record>, floor: &Floor<'_, '_>, sinks: &mut [&mut 
             Err(RecvTimeoutError::Disconnected) => return,
         }
         let now = clock.now();
+        if now >= next_look {
+            next_look = (now + PULSE).min(grace.look(now, floor).unwrap_or(Moment::from_nanos(u64::MAX)));
+        }
         if now >= next_pulse {
             next_pulse = now + PULSE;
             let pulse = Pulse { now, began, in_flight: floor.in_flight.load(Ordering::Relaxed) };

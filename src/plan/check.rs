@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::draft::{ArrivalName, Draft, Given, Origin, ScenarioDraft};
-use super::{Csv, Load, Outputs, Plan, Suite, SuiteKind, defaults};
+use super::{Csv, Extent, Load, Outputs, Plan, Suite, SuiteKind, defaults};
 use crate::arrivals::{Arrivals, Process, Shape};
 use crate::backend::{Client, Endpoint, Settings};
 use crate::error::{Error, Mistake};
@@ -162,6 +162,23 @@ impl Draft {
         if let Some(tests) = &self.concurrent_tests {
             beside(&tests.origin, "give one of them; at a rate, threads only bound what is in flight");
         }
+        if shape.value == Shape::AtOnce {
+            let timed = [&self.warmup, &self.cooldown].into_iter().flatten();
+            for given in timed.filter(|given| matches!(given.value, Extent::Time(_))) {
+                beside(
+                    &given.origin,
+                    "write a number of requests: all of them are due at once, at no time after",
+                );
+            }
+        }
+        if let (Some(warmup), Some(end)) = (&self.warmup, shape.value.end())
+            && matches!(warmup.value, Extent::Time(time) if time >= end)
+        {
+            beside(
+                &warmup.origin,
+                "nothing would be measured: the arrivals end with the warm-up; make it shorter",
+            );
+        }
         let Some(duration) = &self.duration else { return };
         match shape.value {
             Shape::Stages(_) => beside(
@@ -262,8 +279,14 @@ impl Draft {
         }
         let duration = self.duration.as_ref().map(|d| d.value);
         found.positive(self.duration.as_ref());
-        let warmup = self.warmup.as_ref().map_or(0, |n| n.value);
-        let arrivals = self.arrivals(completions.is_some() || duration.is_some(), found);
+        let warmup = self.warmup.as_ref().map_or(Extent::NONE, |n| n.value);
+        let cooldown = self.cooldown.as_ref().map_or(Extent::NONE, |n| n.value);
+        let is_limited = completions.is_some() || duration.is_some();
+        let arrivals = self.arrivals(is_limited, found);
+        if let Some(given) = self.cooldown.as_ref().filter(|given| !is_limited && !given.value.is_none()) {
+            let problem = "needs --completions or --duration: nothing else says where it begins";
+            found.add(given.mistake(given.value, problem));
+        }
         let threads = case.threads.clone().unwrap_or_else(|| {
             let completions = completions.map(|(given, _)| given.value);
             Given::in_code("default", Self::default_threads(arrivals.as_ref(), completions))
@@ -280,6 +303,8 @@ impl Draft {
             completions: completions.and_then(|(_, n)| n),
             duration,
             warmup,
+            cooldown,
+            grace: self.grace.as_ref().map(|time| time.value),
         })
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::Extent;
 use crate::arrivals::Shape;
 use crate::error::Mistake;
 use crate::health;
@@ -130,7 +131,11 @@ pub struct Draft {
     pub burstiness: Option<Given<f64>>,
     pub completions: Option<Given<u64>>,
     pub duration: Option<Given<Duration>>,
-    pub warmup: Option<Given<u64>>,
+    pub warmup: Option<Given<Extent>>,
+    /// What is sent after the measured requests and left out.
+    pub cooldown: Option<Given<Extent>>,
+    /// How long requests may go on once none is to be sent any more.
+    pub grace: Option<Given<Duration>>,
     pub seed: Option<Given<u64>>,
     /// Limits of the client's verdict that differ from the documented ones.
     pub health_limits: health::Limits,
@@ -182,6 +187,8 @@ impl Draft {
             completions: self.completions.or(base.completions),
             duration: self.duration.or(base.duration),
             warmup: self.warmup.or(base.warmup),
+            cooldown: self.cooldown.or(base.cooldown),
+            grace: self.grace.or(base.grace),
             seed: self.seed.or(base.seed),
             health_limits: self.health_limits.over(base.health_limits),
             compare: self.compare.or(base.compare),

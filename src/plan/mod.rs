@@ -5,6 +5,7 @@
 
 mod check;
 mod draft;
+mod phases;
 mod schedule;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 pub use draft::{ArrivalName, Draft, Given, Origin, ScenarioDraft};
+pub use phases::{Extent, Phases};
 pub use schedule::ScheduleHash;
 
 use crate::arrivals::{Arrivals, Shape};
@@ -48,6 +50,8 @@ pub mod defaults {
     pub const TIMEOUT: Duration = Duration::from_secs(3600);
     /// Longest wait for the next byte.
     pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+    /// How long requests under way may go on after an interrupt.
+    pub const INTERRUPT_GRACE: Duration = Duration::from_secs(10);
     /// Longest time to connect.
     pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
     /// Where files go.
@@ -96,8 +100,14 @@ pub struct Load {
     /// No request starts later than this after the first measured one; `None` sets no limit.
     #[serde(rename = "duration_s", serialize_with = "as_seconds_or_null")]
     pub duration: Option<Duration>,
-    /// Requests sent first and left out of the results.
-    pub warmup: u64,
+    /// What is sent first and left out of the results.
+    pub warmup: Extent,
+    /// What is sent after the measured requests, to keep the load up until they have ended, and left out.
+    pub cooldown: Extent,
+    /// How long requests may go on once none is to be sent any more; `None` waits for them, and after an interrupt
+    /// for [`defaults::INTERRUPT_GRACE`].
+    #[serde(rename = "grace_s", serialize_with = "as_seconds_or_null")]
+    pub grace: Option<Duration>,
 }
 
 impl Load {
@@ -121,8 +131,11 @@ impl fmt::Display for Load {
         if let Some(duration) = self.duration {
             write!(f, ", {}", show_duration(duration))?;
         }
-        if self.warmup > 0 {
-            write!(f, ", after {} for warm-up", show_count(self.warmup))?;
+        if !self.warmup.is_none() {
+            write!(f, ", after {} for warm-up", self.warmup)?;
+        }
+        if !self.cooldown.is_none() {
+            write!(f, ", then {} for cool-down", self.cooldown)?;
         }
         Ok(())
     }

@@ -6,20 +6,15 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{Load, Plan, short_hex};
+use crate::record::Phase;
 
 impl Load {
-    /// Times from the start of the run at which its requests are due, by number and warm-up first, up to its end.
-    /// `None` in a closed loop.
-    pub fn schedule(&self, seed: u64) -> Option<impl Iterator<Item = Duration> + Send + use<>> {
+    /// Times from the start of the run at which its requests are due, each with its phase, by number and up to the run's
+    /// end. `None` in a closed loop.
+    pub fn schedule(&self, seed: u64) -> Option<impl Iterator<Item = (Duration, Phase)> + Send + use<>> {
         let moments = self.arrivals.as_ref()?.moments(seed);
-        let last = self.completions.map_or(u64::MAX, |n| self.warmup.saturating_add(n.get()));
-        let (warmup, duration) = (self.warmup, self.duration);
-        let mut measured_from = None;
-        let mut is_in_time = move |id: u64, due: Duration| {
-            let Some(duration) = duration.filter(|_| id >= warmup) else { return true };
-            due.saturating_sub(*measured_from.get_or_insert(due)) < duration
-        };
-        Some((0..last).zip(moments).map_while(move |(id, due)| is_in_time(id, due).then_some(due)))
+        let mut phases = self.phases();
+        Some(moments.map_while(move |due| Some((due, phases.admit(due)?))))
     }
 
     /// How long requests may start; of a schedule that ends by itself, its length. `None` where only their number ends
@@ -32,7 +27,7 @@ impl Load {
 impl Plan {
     /// Times from the start of the run at which its requests are due; `None` in a closed loop.
     pub fn schedule(&self) -> Option<impl Iterator<Item = Duration> + Send + use<>> {
-        self.load.schedule(self.seed)
+        Some(self.load.schedule(self.seed)?.map(|(due, _)| due))
     }
 }
 
@@ -64,6 +59,7 @@ mod tests {
 
     use super::*;
     use crate::arrivals::{Arrivals, Process, Shape};
+    use crate::plan::Extent;
 
     fn load(stages: &str, process: Process) -> Load {
         let shape = Shape::parse_stages(stages).expect(stages);
@@ -72,34 +68,38 @@ mod tests {
             arrivals: Some(Arrivals { shape, process }),
             completions: None,
             duration: None,
-            warmup: 0,
+            warmup: Extent::NONE,
+            cooldown: Extent::NONE,
+            grace: None,
         }
     }
 
     fn schedule(load: &Load, seed: u64) -> Vec<u128> {
-        load.schedule(seed).expect("an open loop").map(|due| due.as_millis()).collect()
+        load.schedule(seed).expect("an open loop").map(|(due, _)| due.as_millis()).collect()
     }
 
     #[test]
     fn a_schedule_ends_with_its_shape_its_count_or_its_time() {
         let whole = load("2:1s,4:1s", Process::Constant);
         assert_eq!(schedule(&whole, 7), [0, 500, 1_000, 1_250, 1_500, 1_750]);
-        let counted = Load { completions: NonZeroU64::new(2), warmup: 1, ..whole.clone() };
+        let counted = Load { completions: NonZeroU64::new(2), warmup: Extent::Requests(1), ..whole.clone() };
         assert_eq!(schedule(&counted, 7), [0, 500, 1_000]);
         // from the first measured arrival
-        let timed = Load { duration: Some(Duration::from_millis(500)), warmup: 2, ..whole };
+        let timed = Load { duration: Some(Duration::from_millis(500)), warmup: Extent::Requests(2), ..whole };
         assert_eq!(schedule(&timed, 7), [0, 500, 1_000, 1_250]);
     }
 
     #[test]
     fn the_hash_is_that_of_the_moments_and_their_order() {
-        let hash = |load: &Load, seed| ScheduleHash::of(load.schedule(seed).expect("an open loop"));
+        let hash = |load: &Load, seed| {
+            ScheduleHash::of(load.schedule(seed).expect("an open loop").map(|(due, _)| due))
+        };
         let constant = load("2:1s", Process::Constant);
         // printf '\0\0\0\0\0\0\0\0\x00\x65\xcd\x1d\0\0\0\0' | sha256sum
         assert_eq!(hash(&constant, 7), ScheduleHash { count: 2, hash: "b346958cae419883".to_owned() });
         let drawn = load("50:1s", Process::Poisson);
         assert_eq!(hash(&drawn, 7), hash(&drawn, 7));
         assert_ne!(hash(&drawn, 7), hash(&drawn, 8));
-        assert_eq!(Load { arrivals: None, ..constant }.schedule(7).map(ScheduleHash::of), None);
+        assert_eq!(Load { arrivals: None, ..constant }.schedule(7).map(Iterator::count), None);
     }
 }

@@ -107,7 +107,15 @@ fn requests(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
     let requests = &summary.requests;
     let rate = requests.success_rate.map_or(UNKNOWN.to_owned(), show_share);
     let (ok, failed) = (show_count(requests.succeeded), show_count(requests.failed));
-    row("Requests", &format!("{} sent: {ok} ok, {failed} failed", show_count(requests.sent)), out)?;
+    let by_client = match requests.by_client {
+        0 => String::new(),
+        n => format!(", {} ended by this client", show_count(n)),
+    };
+    row(
+        "Requests",
+        &format!("{} sent: {ok} ok, {failed} failed{by_client}", show_count(requests.sent)),
+        out,
+    )?;
     row("Success rate", &rate, out)?;
     let seconds = summary.duration_s.map(|s| format!("{} s", significant(s)));
     row("Duration", &seconds.unwrap_or(UNKNOWN.to_owned()), out)?;
@@ -131,8 +139,22 @@ fn throughput(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         row("Offered", &per_second(offered, "requests/s"), out)?;
         row("Sent", &per_second(sent, "requests/s"), out)?;
     }
-    row("Throughput", &per_second(rates.requests_per_s, "completions/s"), out)?;
-    row("Output", &per_second(rates.output_tokens_per_s, "tokens/s"), out)?;
+    let steady = &summary.windows.steady;
+    if let Some(steady) = steady {
+        let window =
+            format!("from {} to {} s of the run", significant(steady.from_s), significant(steady.until_s));
+        row("Steady load", &window, out)?;
+    }
+    let both = |whole: Option<f64>, steady: Option<f64>, unit| match steady {
+        Some(steady) => {
+            format!("{} {unit} while steady; {} over all", significant(steady), per_second(whole, unit))
+        }
+        None => per_second(whole, unit),
+    };
+    let requests_per_s = steady.map(|steady| steady.requests_per_s);
+    let output_tokens_per_s = steady.and_then(|steady| steady.output_tokens_per_s);
+    row("Throughput", &both(rates.requests_per_s, requests_per_s, "completions/s"), out)?;
+    row("Output", &both(rates.output_tokens_per_s, output_tokens_per_s, "tokens/s"), out)?;
     row("Input and output", &per_second(rates.total_tokens_per_s, "tokens/s"), out)?;
     row("Mean in flight", &per_second(summary.mean_in_flight, "requests"), out)
 }

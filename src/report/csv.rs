@@ -87,6 +87,7 @@ impl Row {
         self.number("requests_sent", Some(requests.sent));
         self.number("requests_succeeded", Some(requests.succeeded));
         self.number("requests_failed", Some(requests.failed));
+        self.number("requests_by_client", Some(requests.by_client));
         self.number("success_rate", requests.success_rate);
         self.number("duration_s", summary.duration_s);
         self.number("no_worker_free", Some(requests.no_worker_free));
@@ -98,6 +99,9 @@ impl Row {
         self.number("input_tokens", summary.tokens.input);
         self.number("output_tokens", summary.tokens.output);
         self.number("mean_in_flight", summary.mean_in_flight);
+        let steady = summary.windows.steady;
+        self.number("steady_requests_per_s", steady.map(|steady| steady.requests_per_s));
+        self.number("steady_output_tokens_per_s", steady.and_then(|steady| steady.output_tokens_per_s));
         let latency = &summary.latency;
         self.distribution("latency_ms", latency.e2e.as_ref());
         self.distribution("ttft_ms", latency.ttft.as_ref());

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::clock::Moment;
 use crate::failure::FailureKind;
-use crate::plan::Load;
+use crate::plan::{Extent, Load};
 use crate::record::{Phase, Pulse, Record, Sink};
 use crate::summary::Samples;
 use crate::units::{show_count, show_duration, significant};
@@ -43,8 +43,8 @@ impl Seen {
     }
 
     fn note(&mut self, record: &Record) {
-        if record.phase == Phase::Warmup {
-            self.warmed += 1;
+        if record.phase != Phase::Measured {
+            self.warmed += u64::from(record.phase == Phase::Warmup);
             return;
         }
         let started = record.moments.started;
@@ -105,7 +105,11 @@ impl Progress {
         let (ok, done) = (self.seen.succeeded, self.seen.ended());
         if done == 0 {
             let warmed = self.seen.warmed;
-            let phase = if warmed < self.load.warmup { "warming up" } else { "waiting for the first reply" };
+            let is_warming_up = match self.load.warmup {
+                Extent::Requests(requests) => warmed < requests,
+                Extent::Time(time) => pulse.now.since(pulse.began) < time,
+            };
+            let phase = if is_warming_up { "warming up" } else { "waiting for the first reply" };
             let elapsed = show_duration(pulse.now.since(pulse.began));
             return format!(
                 "{phase}: {} ended, {} in flight, {elapsed}",
@@ -201,8 +205,15 @@ mod tests {
 
     fn progress() -> Progress {
         let threads = NonZeroUsize::new(4).expect("4");
-        let load =
-            Load { threads, arrivals: None, completions: NonZeroU64::new(10), duration: None, warmup: 2 };
+        let load = Load {
+            threads,
+            arrivals: None,
+            completions: NonZeroU64::new(10),
+            duration: None,
+            warmup: Extent::Requests(2),
+            cooldown: Extent::NONE,
+            grace: None,
+        };
         Progress::new(load, true)
     }
 

@@ -2,6 +2,7 @@
 
 mod distribution;
 mod tally;
+mod window;
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,7 @@ use serde::Serialize;
 
 pub use distribution::{Distribution, EXACT_LIMIT, Percentiles, STATISTICS, Samples, Statistic};
 pub use tally::Tally;
+pub use window::{Full, Steady, Window, Windows};
 
 use crate::failure::Group;
 use crate::record::ItlSource;
@@ -20,6 +22,8 @@ pub struct Summary {
     pub requests: Requests,
     /// From the first measured request's start to the last one's end, in seconds; `None` without any.
     pub duration_s: Option<f64>,
+    /// When the phases of the run were, and the rates while its load was steady.
+    pub windows: Windows,
     /// Rates over the duration.
     pub throughput: Throughput,
     /// Sums of tokens.
@@ -42,19 +46,24 @@ pub struct Summary {
     pub server_timings: BTreeMap<String, Distribution>,
 }
 
-/// Counts of requests. `sent = succeeded + failed`; warm-up is apart.
+/// Counts of requests. `sent = succeeded + failed + by_client`; warm-up and cool-down are apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Requests {
     /// Measured requests that ended, well or not.
     pub sent: u64,
     /// Those with a complete reply that held tokens.
     pub succeeded: u64,
-    /// All others.
+    /// Those that went wrong at the server or on the way.
     pub failed: u64,
-    /// `succeeded ÷ sent`, from 0 to 1; `None` when nothing was sent.
+    /// Those that this client ended: given up at the end of the run, or for want of descriptors, ports or memory. They
+    /// say nothing of the server.
+    pub by_client: u64,
+    /// `succeeded ÷ (succeeded + failed)`, from 0 to 1; `None` when there was neither.
     pub success_rate: Option<f64>,
-    /// Requests of the warm-up, in no other figure.
+    /// Requests of the warm-up, in no other figure but those of the steady window.
     pub warmup: u64,
+    /// Requests of the cool-down, likewise.
+    pub cooldown: u64,
     /// Requests of an open loop that were due when no worker was free, so that they left late.
     pub no_worker_free: u64,
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::window::{Full, WindowTally};
 use super::{
     Bytes, Connections, Distribution, ErrorLine, Latency, Requests, Samples, Summary, Throughput, Tokens,
 };
@@ -13,10 +14,14 @@ use crate::record::{ItlSource, Phase, Record, Sink};
 /// The sums, counts and samples of one run so far.
 #[derive(Debug)]
 pub struct Tally {
+    /// Requests of warm-up and cool-down, and how many of them did not succeed.
     warmup: u64,
-    warmup_failed: u64,
+    cooldown: u64,
+    unmeasured_failed: u64,
     succeeded: u64,
     failed: u64,
+    by_client: u64,
+    windows: WindowTally,
     from: Option<Moment>,
     until: Option<Moment>,
     busy: Duration,
@@ -88,7 +93,15 @@ const MAX_NAMES: usize = 64;
 const MAX_TOKENS_PER_EVENT: u32 = 65_536;
 
 impl Default for Tally {
+    /// Of a run whose load is up with its first request.
     fn default() -> Self {
+        Self::new(Full::Started(1))
+    }
+}
+
+impl Tally {
+    /// Of a run whose load is up as `full` says.
+    pub fn new(full: Full) -> Self {
         let time = || Samples::new(MICROSECOND);
         let times = Times {
             e2e: time(),
@@ -108,9 +121,12 @@ impl Default for Tally {
         };
         Self {
             warmup: 0,
-            warmup_failed: 0,
+            cooldown: 0,
+            unmeasured_failed: 0,
             succeeded: 0,
             failed: 0,
+            by_client: 0,
+            windows: WindowTally::new(full),
             from: None,
             until: None,
             busy: Duration::ZERO,
@@ -136,9 +152,11 @@ impl Default for Tally {
 
 impl Sink for Tally {
     fn record(&mut self, record: &Record) {
-        if record.phase == Phase::Warmup {
-            self.warmup += 1;
-            self.warmup_failed += u64::from(!record.is_success());
+        self.windows.add(record);
+        if record.phase != Phase::Measured {
+            self.warmup += u64::from(record.phase == Phase::Warmup);
+            self.cooldown += u64::from(record.phase == Phase::Cooldown);
+            self.unmeasured_failed += u64::from(!record.is_success());
             return;
         }
         self.add_window(record);
@@ -182,7 +200,7 @@ impl Tally {
     }
 
     fn add_failure(&mut self, id: u64, failure: &Failure) {
-        self.failed += 1;
+        *if failure.kind.is_of_client() { &mut self.by_client } else { &mut self.failed } += 1;
         let line = self.errors.entry(failure.kind).or_insert_with(|| (0, failure.clone(), id));
         line.0 += 1;
     }
@@ -253,9 +271,10 @@ impl Tally {
         samples.add((ms * MILLISECOND) as u64);
     }
 
-    /// Requests that have ended so far, the warm-up's included: succeeded, failed.
-    pub fn ended_with_warmup(&self) -> (u64, u64) {
-        (self.succeeded + self.warmup - self.warmup_failed, self.failed + self.warmup_failed)
+    /// Requests of all phases that have ended so far: succeeded, and all others.
+    pub fn ended(&self) -> (u64, u64) {
+        let unmeasured = self.warmup + self.cooldown - self.unmeasured_failed;
+        (self.succeeded + unmeasured, self.failed + self.by_client + self.unmeasured_failed)
     }
 
     /// What it all comes to.
@@ -265,7 +284,7 @@ impl Tally {
         let rate = |count: Option<u64>| Some(count? as f64 / seconds?);
         let total =
             self.tokens.input.zip(self.tokens.output).map(|(input, output)| input.saturating_add(output));
-        let sent = self.succeeded + self.failed;
+        let answered = self.succeeded + self.failed;
         let throughput = Throughput {
             offered_requests_per_s: self.due.rate(),
             sent_requests_per_s: self.started.rate(),
@@ -281,14 +300,17 @@ impl Tally {
         );
         Summary {
             requests: Requests {
-                sent,
+                sent: answered + self.by_client,
                 succeeded: self.succeeded,
                 failed: self.failed,
-                success_rate: ratio(self.succeeded, sent),
+                by_client: self.by_client,
+                success_rate: ratio(self.succeeded, answered),
                 warmup: self.warmup,
+                cooldown: self.cooldown,
                 no_worker_free: self.no_worker_free,
             },
             duration_s: duration.map(|d| d.as_secs_f64()),
+            windows: self.windows.into_windows(),
             throughput,
             tokens: self.tokens,
             latency,

@@ -475,29 +475,89 @@ fn a_simulator_that_cannot_be_is_refused() {
     }
 }
 
+/// Starts a run, and sends it signals once the server has something to do with it.
+fn interrupt(
+    words: &[&str],
+    server: &Simulator,
+    is_ready: impl Fn() -> bool,
+    signals: &[nix::sys::signal::Signal],
+) -> i32 {
+    let folder =
+        Path::new(words.last().expect("a file at the end")).parent().expect("in a folder").to_owned();
+    let mut command = command(&folder);
+    let stdio = std::process::Stdio::piped;
+    let child = command.args(["--url", &server.url()]).args(words).stdout(stdio()).stderr(stdio()).spawn();
+    let mut child = Child(child.expect("it starts"));
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.0.id()).expect("a process id"));
+    while !is_ready() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let mut said = std::io::BufReader::new(child.0.stderr.take().expect("piped"));
+    for signal in signals {
+        nix::sys::signal::kill(pid, *signal).expect("it runs");
+        // the next signal might be merged with one that is not taken yet
+        std::io::BufRead::read_line(&mut said, &mut String::new()).expect("text");
+    }
+    child.0.wait().expect("it ends").code().expect("it was not killed")
+}
+
 #[test]
 fn an_interrupted_run_still_reports_and_says_that_it_is_incomplete() {
-    use nix::sys::signal::{Signal, kill};
+    use nix::sys::signal::Signal;
     let folder = folder();
     for (signal, want) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
         let server = simulator();
-        let name = format!("{signal}.json");
-        let mut command = command(folder.path());
-        let words = ["--url", &server.url(), "--duration", "1h", "-t", "4", "--max-tokens", "2", "-o", &name];
-        let child = command.args(words).stdout(std::process::Stdio::piped()).spawn().expect("it starts");
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
-        let mut child = Child(child);
+        let file = folder.path().join(format!("{signal}.json"));
+        let words = ["-q", "--duration", "1h", "-t", "4", "--max-tokens", "2", "-o", path(&file)];
         // it has caught the signals by the time its first request is served
-        while metric(&server, "vllm:request_success_total") == 0 {
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-        kill(pid, signal).expect("it runs");
-        let status = child.0.wait().expect("it ends");
-        assert_eq!(status.code(), Some(want));
-        let report = json(&folder.path().join(&name));
+        let is_served = || metric(&server, "vllm:request_success_total") > 0;
+        assert_eq!(interrupt(&words, &server, is_served, &[signal]), want);
+        let report = json(&file);
         assert_eq!(report["complete"], false);
         assert!(report["summary"]["requests"]["succeeded"].as_u64().expect("a count") > 0);
     }
+}
+
+/// Sends a first token after an hour.
+fn stuck() -> Simulator {
+    start(Behavior { ttft: std::time::Duration::from_secs(3600), ..Behavior::flat_out() })
+}
+
+#[test]
+fn streams_that_are_stuck_are_given_up_after_the_grace_or_at_a_second_signal() {
+    use nix::sys::signal::Signal::SIGINT;
+    let folder = folder();
+    let graced: &[&str] = &["--grace", "50ms"];
+    for (name, more, signals) in [("grace", graced, &[SIGINT][..]), ("twice", &[], &[SIGINT, SIGINT])] {
+        let server = stuck();
+        let file = folder.path().join(format!("{name}.json"));
+        let words = [&["-q", "-n", "9", "-t", "3"], more, &["-o", path(&file)]].concat();
+        let is_running = || metric(&server, "vllm:num_requests_running") == 3;
+        assert_eq!(interrupt(&words, &server, is_running, signals), 130, "{name}");
+        let report = json(&file);
+        let requests = &report["summary"]["requests"];
+        assert_eq!((&requests["sent"], &requests["by_client"]), (&3.into(), &3.into()), "{name}");
+        assert_eq!(report["summary"]["errors"][0]["kind"], "interrupted", "{name}");
+    }
+}
+
+#[test]
+fn a_run_whose_time_is_up_gives_stuck_streams_up_after_the_grace() {
+    let (folder, server) = (folder(), stuck());
+    let words =
+        ["--url", &server.url(), "-t", "2", "--duration", "50ms", "--grace", "50ms", "-o", "run.json"];
+    let output = run(folder.path(), &words);
+    assert_eq!(code(&output), 1);
+    assert!(out(&output).contains("2 sent: 0 ok, 0 failed, 2 ended by this client"), "{}", out(&output));
+    let report = json(&folder.path().join("run.json"));
+    assert_eq!(
+        (&report["complete"], &report["summary"]["errors"][0]["kind"]),
+        (&true.into(), &"cancelled".into())
+    );
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("a plain path")
 }
 
 /// The sum of a counter of the simulator's.

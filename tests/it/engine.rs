@@ -7,13 +7,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 use vllm_loadgen::analysis;
 use vllm_loadgen::arrivals::{Arrivals, Process, Shape};
-use vllm_loadgen::backend::{Backend, Chunk, Exchange, Request, Scripted, Step, Trace};
+use vllm_loadgen::backend::{Backend, Canceller, Chunk, Exchange, Request, Scripted, Step, Trace};
 use vllm_loadgen::clock::{ManualClock, Stop, SystemClock, stop_pair};
 use vllm_loadgen::engine::{self, Setup};
 use vllm_loadgen::failure::{Failure, FailureKind};
-use vllm_loadgen::plan::Load;
+use vllm_loadgen::plan::{Extent, Load};
 use vllm_loadgen::record::{ItlSource, Phase};
-use vllm_loadgen::summary::Tally;
+use vllm_loadgen::summary::{Full, Tally, Window};
 use vllm_loadgen::units::Rate;
 use vllm_loadgen::wire::Dialect;
 use vllm_loadgen::{Record, Sink};
@@ -33,7 +33,9 @@ fn load(threads: usize, completions: u64) -> Load {
         arrivals: None,
         completions: NonZeroU64::new(completions),
         duration: None,
-        warmup: 0,
+        warmup: Extent::NONE,
+        cooldown: Extent::NONE,
+        grace: None,
     }
 }
 
@@ -171,7 +173,7 @@ fn a_failure_before_any_reply_is_kept_with_what_is_known() {
 #[test]
 fn a_warm_up_comes_first_and_counts_for_nothing() {
     let steps = stream(&[Step::Body(TOKEN), Step::Body(LAST)]);
-    let records = run(Load { warmup: 3, ..load(2, 5) }, &steps);
+    let records = run(Load { warmup: Extent::Requests(3), ..load(2, 5) }, &steps);
     let mut warm: Vec<_> = records.iter().filter(|r| r.phase == Phase::Warmup).map(|r| r.id).collect();
     warm.sort_unstable();
     assert_eq!((warm, records.len()), (vec![0, 1, 2], 8));
@@ -194,9 +196,138 @@ fn a_duration_ends_sending_and_lets_running_requests_end() {
 #[test]
 fn a_duration_counts_from_the_first_measured_request() {
     let steps = stream(&[Step::Wait(ms(90)), Step::Body(TOKEN), Step::Body(LAST)]);
-    let load = Load { completions: None, duration: Some(ms(250)), warmup: 10, ..load(1, 1) };
+    let load =
+        Load { completions: None, duration: Some(ms(250)), warmup: Extent::Requests(10), ..load(1, 1) };
     let measured = run(load, &steps).iter().filter(|r| r.phase == Phase::Measured).count();
     assert_eq!(measured, 3);
+}
+
+fn phases(records: &[Record]) -> String {
+    let mut records: Vec<_> = records.iter().collect();
+    records.sort_by_key(|record| record.id);
+    let letter = |record: &&Record| match record.phase {
+        Phase::Warmup => 'w',
+        Phase::Measured => 'm',
+        Phase::Cooldown => 'c',
+    };
+    records.iter().map(letter).collect()
+}
+
+#[test]
+fn warm_up_and_cool_down_end_by_count_or_by_time_in_both_loops() {
+    // 100 ms each, one after another
+    let steps = stream(&[Step::Wait(ms(90)), Step::Body(TOKEN), Step::Body(LAST)]);
+    let requests = Extent::Requests;
+    for (warmup, completions, duration, cooldown, want) in [
+        (requests(2), 3, None, requests(1), "wwmmmc"),
+        (Extent::Time(ms(150)), 3, None, requests(2), "wwmmmcc"),
+        (Extent::Time(ms(150)), 0, Some(ms(250)), Extent::Time(ms(200)), "wwmmmcc"),
+        (requests(0), 2, None, Extent::Time(ms(110)), "mmcc"),
+    ] {
+        let load =
+            Load { warmup, cooldown, duration, completions: NonZeroU64::new(completions), ..load(1, 1) };
+        assert_eq!(phases(&run(load.clone(), &steps)), want, "{load}");
+        assert_eq!(phases(&run(open(load.clone(), 10.0, Process::Constant), &steps)), want, "open: {load}");
+    }
+}
+
+#[test]
+fn the_steady_window_leaves_out_how_the_load_came_up_and_went_down() {
+    // 100 ms each: started at 0 (warm-up), 100, 200 and 300 ms (measured), 400 ms (cool-down)
+    let steps = stream(&[
+        Step::Wait(ms(40)),
+        Step::Body(TOKEN),
+        Step::Wait(ms(50)),
+        Step::Body(TOKEN),
+        Step::Body(LAST),
+    ]);
+    let load = Load { warmup: Extent::Requests(1), cooldown: Extent::Requests(1), ..load(1, 3) };
+    let mut tally = Tally::new(Full::Started(1));
+    run(load, &steps).iter().for_each(|record| tally.record(record));
+    let summary = tally.into_summary();
+    let requests = summary.requests;
+    assert_eq!((requests.sent, requests.warmup, requests.cooldown), (3, 1, 1));
+    let window = |from_s, until_s| Some(Window { from_s, until_s });
+    let windows = summary.windows;
+    assert_eq!((windows.warmup, windows.measured), (window(0.0, 0.1), window(0.1, 0.4)));
+    assert_eq!(windows.cooldown, window(0.4, 0.5));
+    let steady = windows.steady.expect("200 ms of it");
+    assert_eq!((steady.from_s, steady.until_s), (0.1, 0.3));
+    let near = |rate: f64, want: f64| (rate / want - 1.0).abs() < 1e-9;
+    // ends at 100 and 200 ms are in it; 1 token at 150 and 250 ms, the other 2 of the 3 at 100 and 200 ms
+    assert!(near(steady.requests_per_s, 10.0), "{steady:?}");
+    assert!(near(steady.output_tokens_per_s.expect("counted"), 30.0), "{steady:?}");
+}
+
+/// Never answers; ends when it is cancelled.
+struct Mute {
+    cancel: (crossbeam_channel::Sender<()>, crossbeam_channel::Receiver<()>),
+}
+
+impl Backend for Mute {
+    fn stream(&mut self, _: &Request, _: &mut dyn FnMut(Chunk<'_>)) -> Exchange {
+        let _ = self.cancel.1.recv();
+        let failure = Failure::new(FailureKind::ClosedBeforeReply, "shut down");
+        Exchange { trace: Trace::default(), result: Err(failure) }
+    }
+
+    fn canceller(&self) -> Canceller {
+        let sender = self.cancel.0.clone();
+        Box::new(move || sender.send(()).expect("the backend waits"))
+    }
+}
+
+fn mute<'a>() -> Box<dyn Backend + 'a> {
+    Box::new(Mute { cancel: crossbeam_channel::unbounded() })
+}
+
+/// Runs it on the machine's clock, asks for a gentle stop after the first `stop_after`, and for an urgent one if so.
+fn run_mute(load: &Load, stop_after: Option<Duration>, is_urgent: bool) -> Vec<Record> {
+    let (mut stopper, stop) = stop_pair();
+    let mut records = Records::default();
+    let setup = Setup {
+        request: &request,
+        backend: &mute,
+        lead: Duration::ZERO,
+        dialect: Dialect::Chat,
+        secrets: &[],
+        seed: 7,
+        clock: &SystemClock,
+        stop: &stop,
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let Some(wait) = stop_after else { return std::mem::forget(stopper) };
+            std::thread::sleep(wait);
+            stopper.begin();
+            if is_urgent { stopper.stop() } else { std::mem::forget(stopper) }
+        });
+        engine::run(load, &setup, &mut [&mut records]).expect("threads can be started");
+    });
+    records.0
+}
+
+#[test]
+fn requests_under_way_are_given_up_when_the_grace_is_over() {
+    use FailureKind::{Cancelled, Interrupted};
+    let (timed, zero) =
+        (Load { completions: None, duration: Some(ms(30)), ..load(3, 1) }, Some(Duration::ZERO));
+    let arrivals = open(load(3, 3), 100.0, Process::Constant);
+    for (load, stop_after, is_urgent, want) in [
+        (Load { grace: Some(ms(20)), ..timed.clone() }, None, false, Cancelled),
+        (Load { grace: zero, ..arrivals }, None, false, Cancelled),
+        (Load { grace: zero, ..timed.clone() }, Some(ms(1)), false, Interrupted),
+        (timed, Some(ms(60)), true, Interrupted),
+    ] {
+        let records = run_mute(&load, stop_after, is_urgent);
+        let kinds: Vec<_> = records.iter().map(|r| r.failure().expect("none succeeds").kind).collect();
+        assert!(!kinds.is_empty() && kinds.iter().all(|kind| *kind == want), "{load}: {kinds:?}");
+        let mut tally = Tally::default();
+        records.iter().for_each(|record| tally.record(record));
+        let requests = tally.into_summary().requests;
+        let all = records.len() as u64;
+        assert_eq!((requests.by_client, requests.failed, requests.success_rate), (all, 0, None));
+    }
 }
 
 #[test]
@@ -269,7 +400,7 @@ fn a_starved_pool_is_counted_and_said() {
 #[test]
 fn the_schedule_of_an_open_loop_ends_with_its_duration_and_drops_nothing() {
     let steps = stream(&[Step::Wait(ms(240)), Step::Body(TOKEN), Step::Body(LAST)]);
-    let load = Load { completions: None, duration: Some(ms(500)), warmup: 2, ..load(1, 1) };
+    let load = Load { completions: None, duration: Some(ms(500)), warmup: Extent::Requests(2), ..load(1, 1) };
     let records = run(open(load, 10.0, Process::Constant), &steps);
     let measured = records.iter().filter(|record| record.phase == Phase::Measured).count();
     // due from 200 to 600 ms, though the last of them is started at 1,500
@@ -302,7 +433,7 @@ proptest! {
 
     #[test]
     fn every_job_is_done_once_whatever_the_shape(threads in 1_usize..40, completions in 1_u64..200, warmup in 0_u64..50) {
-        let records = run(Load { warmup, ..load(threads, completions) }, &stream(&[Step::Body(TOKEN), Step::Body(LAST)]));
+        let records = run(Load { warmup: Extent::Requests(warmup), ..load(threads, completions) }, &stream(&[Step::Body(TOKEN), Step::Body(LAST)]));
         let mut ids: Vec<_> = records.iter().map(|record| record.id).collect();
         ids.sort_unstable();
         prop_assert_eq!(ids, (0..warmup + completions).collect::<Vec<_>>());

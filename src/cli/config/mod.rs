@@ -21,8 +21,8 @@ use crate::plan::{Draft, Given, Origin, ScenarioDraft};
 use crate::secret::Secret;
 use crate::text::printable;
 use values::{
-    BROKEN_ESCAPE, above_0, arrival, boolean, dialect, duration, filled, from_0, is_no, json, list,
-    number_above_0, ramp_up, rate, stages, temperature, text,
+    BROKEN_ESCAPE, above_0, arrival, boolean, dialect, duration, duration_from_0, extent, filled, from_0,
+    is_no, json, list, number_above_0, ramp_up, rate, stages, temperature, text,
 };
 
 const MAX_BYTES: usize = 16 << 20;
@@ -30,7 +30,7 @@ const MAX_BYTES: usize = 16 << 20;
 const SECTIONS: [&str; 3] = ["server", "benchmark", "test_scenarios"];
 const SERVER: [&str; 8] =
     ["url", "model", "auth_token", "timeout", "api", "connect_timeout", "idle_timeout", "headers"];
-const BENCHMARK: [&str; 19] = [
+const BENCHMARK: [&str; 21] = [
     "health_limits",
     "max_concurrent_requests",
     "default_prompt",
@@ -44,6 +44,8 @@ const BENCHMARK: [&str; 19] = [
     "extra_body",
     "duration",
     "warmup",
+    "cooldown",
+    "grace",
     "request_rate",
     "ramp_up",
     "stages",
@@ -199,7 +201,9 @@ impl<'t> Reading<'t> {
         draft.stages = self.read(of.take("stages"), stages);
         draft.arrival = self.read(of.take("arrival"), arrival);
         draft.burstiness = self.read(of.take("burstiness"), number_above_0);
-        draft.warmup = self.read(of.take("warmup"), from_0);
+        draft.warmup = self.read(of.take("warmup"), extent);
+        draft.cooldown = self.read(of.take("cooldown"), extent);
+        draft.grace = self.read(of.take("grace"), duration_from_0);
         draft.seed = self.read(of.take("seed"), from_0);
         draft.health_limits = self.health_limits(of.take("health_limits"));
     }
@@ -562,7 +566,7 @@ mod tests {
         assert_eq!(draft.unique_prompts, Some(false));
         assert_eq!(Value::Object(value(draft.extra_body)), serde_json::json!({"top_p": 0.9, "stop": null}));
         assert_eq!(value(draft.duration), Duration::from_secs(90));
-        assert_eq!(value(draft.warmup), 0);
+        assert_eq!(value(draft.warmup), crate::plan::Extent::NONE);
         assert_eq!(value(draft.seed), u64::MAX);
         assert_eq!(draft.scenarios[0].threads.as_ref().map(|given| given.value), Some(2));
         assert_eq!(draft.scenarios[0].max_tokens.as_ref().map(|given| given.value), Some(3));

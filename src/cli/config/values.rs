@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::arrivals::Shape;
-use crate::plan::ArrivalName;
+use crate::plan::{ArrivalName, Extent};
 use crate::text::printable;
 use crate::units::{Rate, parse_duration};
 use crate::wire::Dialect;
@@ -122,6 +122,21 @@ pub fn arrival(raw: &RawValue) -> Result<ArrivalName, String> {
 }
 
 /// A number of seconds, or a string with a unit.
+/// A duration that may be 0.
+pub fn duration_from_0(raw: &RawValue) -> Result<Duration, String> {
+    if raw.get() == "0" { Ok(Duration::ZERO) } else { duration(raw) }
+}
+
+/// A number of requests, or a time with its unit.
+pub fn extent(raw: &RawValue) -> Result<Extent, String> {
+    if kind(raw) == "a string" {
+        let written = text(raw)?;
+        return Extent::parse(&written)
+            .map_err(|problem| format!("is '{}'; {problem}", printable(&written, 30)));
+    }
+    from_0(raw).map(Extent::Requests)
+}
+
 pub fn duration(raw: &RawValue) -> Result<Duration, String> {
     let (shown, written) = match kind(raw) {
         "a string" => {

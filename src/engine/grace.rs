@@ -1,0 +1,57 @@
+//! When requests under way are given up, and doing so.
+
+use std::time::Duration;
+
+use super::Floor;
+use crate::backend::Canceller;
+use crate::clock::Moment;
+use crate::failure::FailureKind;
+use crate::plan::defaults;
+
+/// Gives up what is under way when its time is over.
+pub(super) struct Grace {
+    /// How long requests may go on once none is sent any more; `None` waits for them, but not after a stop.
+    limit: Option<Duration>,
+    /// When the stop was seen.
+    stopped: Option<Moment>,
+    /// One for each worker; none once they were used.
+    cancellers: Vec<Canceller>,
+}
+
+impl Grace {
+    pub(super) fn new(limit: Option<Duration>, cancellers: Vec<Canceller>) -> Self {
+        Self { limit, stopped: None, cancellers }
+    }
+
+    /// Looks whether it is time, and if so gives everything up. Returns when to look again at the latest; `None` where
+    /// no moment is known.
+    pub(super) fn look(&mut self, now: Moment, floor: &Floor<'_, '_>) -> Option<Moment> {
+        if self.cancellers.is_empty() {
+            return None;
+        }
+        let (end, kind) = self.end(now, floor)?;
+        if now < end {
+            return Some(end);
+        }
+        // said first, so that whatever fails from now on knows why
+        let _ = floor.given_up.set(kind);
+        for cancel in self.cancellers.drain(..) {
+            cancel();
+        }
+        None
+    }
+
+    /// When requests under way are to be given up, and as what.
+    fn end(&mut self, now: Moment, floor: &Floor<'_, '_>) -> Option<(Moment, FailureKind)> {
+        let stop = floor.setup.stop;
+        if stop.is_urgent() {
+            return Some((now, FailureKind::Interrupted));
+        }
+        if stop.requested() {
+            let stopped = *self.stopped.get_or_insert(now);
+            let limit = self.limit.unwrap_or(defaults::INTERRUPT_GRACE);
+            return Some((stopped + limit, FailureKind::Interrupted));
+        }
+        Some((floor.sent_all()? + self.limit?, FailureKind::Cancelled))
+    }
+}
