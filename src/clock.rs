@@ -29,6 +29,12 @@ impl Moment {
         self.0
     }
 
+    /// The moment so long before this one; the origin where there is none.
+    pub const fn before(self, span: Duration) -> Self {
+        let nanos = span.as_nanos();
+        Self(if nanos > self.0 as u128 { 0 } else { self.0 - nanos as u64 })
+    }
+
     /// Time from `earlier` to this moment; zero where `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

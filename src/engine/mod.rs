@@ -1,9 +1,10 @@
 //! Threads and channels: feed → workers → collector, and the order in which they end.
 //!
-//! The feeder hands jobs to a fixed pool of workers through a bounded channel; each worker sends its requests one
+//! The feeder hands jobs to a fixed pool of workers over a desk with room for some; each worker sends its requests one
 //! after another and pushes a record of each to the collector, which runs on the caller's thread and gives it to every
-//! sink. Threads end because channels close. Knows nothing of flags, HTTP or statistics.
+//! sink. Threads end because desk and channel close. Knows nothing of flags, HTTP or statistics.
 
+mod desk;
 mod grace;
 mod intake;
 
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use parking_lot::Mutex;
 
@@ -24,6 +25,7 @@ use crate::plan::{Load, Phases};
 use crate::record::{Outcome, Phase, Pulse, Record, Sink};
 use crate::secret::{Secret, redacted};
 use crate::wire::Dialect;
+use desk::{Desk, Feed, Seat};
 use grace::Grace;
 use intake::Intake;
 
@@ -93,48 +95,52 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
         run_queue: Mutex::default(),
     };
     let threads = load.threads.get();
-    let (feed, jobs) = bounded(threads.max(MIN_QUEUE));
+    let desk = Desk::new(threads, threads.max(MIN_QUEUE));
     let (push, records) = unbounded();
     thread::scope(|scope| {
-        let floor = &floor;
+        let (floor, desk) = (&floor, &desk);
+        // leaving drops it: the workers that did start run dry
+        let feed = desk.feed();
         let mut cancellers = Vec::with_capacity(threads);
         for number in 0..threads {
-            let (jobs, push) = (jobs.clone(), push.clone());
+            let push = push.clone();
             let backend = (setup.backend)();
             cancellers.push(backend.canceller());
+            let seat = desk.seat(number);
             let worker = move || {
-                work(&jobs, &push, backend, floor);
+                work(seat, &push, backend, floor);
                 floor.note_run_queue();
             };
-            let spawned = named(format!("worker-{number}")).spawn_scoped(scope, worker);
-            // leaving drops the feed: the workers that did start run dry
-            spawned.map_err(|e| Error::Thread { number: number + 1, of: threads, cause: e })?;
+            spawn(scope, format!("worker-{number}"), worker, (number + 1, threads))?;
         }
-        drop((jobs, push));
+        drop(push);
         let feeder = move || feed_jobs(load, &feed, floor);
-        named("feed".to_owned()).spawn_scoped(scope, feeder).map_err(|e| Error::Thread {
-            number: threads + 1,
-            of: threads + 1,
-            cause: e,
-        })?;
+        spawn(scope, "feed".to_owned(), feeder, (threads + 1, threads + 1))?;
         collect(&records, floor, Grace::new(load.grace, cancellers), sinks);
         Ok::<_, Error>(())
     })?;
     Ok(Threads { run_queue: floor.run_queue.into_inner() })
 }
 
-/// A channel of fewer places costs a wake-up for each job.
+/// Fewer places cost a wake-up of the feeder for each job.
 const MIN_QUEUE: usize = 64;
 /// Deep enough for TLS; debug builds need twice as much.
 const STACK: usize = if cfg!(debug_assertions) { 512 } else { 256 } * 1024;
 
-fn named(name: String) -> thread::Builder {
-    thread::Builder::new().name(name).stack_size(STACK)
+/// Starts thread `number` of so many.
+fn spawn<'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    name: String,
+    body: impl FnOnce() + Send + 'scope,
+    (number, of): (usize, usize),
+) -> Result<(), Error> {
+    let spawned = thread::Builder::new().name(name).stack_size(STACK).spawn_scoped(scope, body);
+    spawned.map(|_| ()).map_err(|cause| Error::Thread { number, of, cause })
 }
 
 /// Hands out jobs in order until there are enough, the schedule ends, the run is stopped or no worker is left. In an
-/// open loop they carry their moments and are handed out early: the workers wait.
-fn feed_jobs(load: &Load, feed: &Sender<Job>, floor: &Floor<'_, '_>) {
+/// open loop they carry their moments and are handed out a little before: the workers wait.
+fn feed_jobs(load: &Load, feed: &Feed<'_, Job>, floor: &Floor<'_, '_>) {
     let setup = floor.setup;
     // the first of them must not be late for being handed out
     let began = setup.clock.now() + setup.lead;
@@ -142,22 +148,26 @@ fn feed_jobs(load: &Load, feed: &Sender<Job>, floor: &Floor<'_, '_>) {
     let mut phases = load.phases();
     let (most, is_timed) = (load.most_requests().unwrap_or(u64::MAX), load.phases_need_time());
     let mut last_due = began;
+    let mut handed_until = began;
     for id in 0..most {
         let (due, phase) = match &mut schedule {
             Some(schedule) => {
                 let Some((offset, phase)) = schedule.next() else { break };
                 last_due = began + offset;
+                if last_due > handed_until {
+                    // at high rates it wakes for many jobs at once
+                    if !setup.clock.wait_until(last_due.before(AHEAD), setup.stop) {
+                        return;
+                    }
+                    handed_until = setup.clock.now() + 2 * AHEAD;
+                }
                 (Some(last_due), Some(phase))
             }
             None if is_timed => (None, None),
             None => (None, phases.admit(Duration::ZERO)),
         };
         let job = Job { id, phase, due, request: (setup.request)(id) };
-        let is_taken = select! {
-            send(feed, job) -> sent => sent.is_ok(),
-            recv(setup.stop.channel()) -> _ => false,
-        };
-        if !is_taken {
+        if !feed.put(job, setup.stop) {
             return;
         }
     }
@@ -166,15 +176,19 @@ fn feed_jobs(load: &Load, feed: &Sender<Job>, floor: &Floor<'_, '_>) {
     }
 }
 
+/// How long before it is due a job is handed out at the latest; twice that at the earliest. Long enough for a worker to
+/// wake up, and short enough that few workers sit and wait.
+const AHEAD: Duration = Duration::from_millis(5);
+
 /// One worker: a request at a time, until no job is left or the time is up.
 fn work(
-    jobs: &Receiver<Job>,
+    seat: Seat<'_, Job>,
     push: &Sender<Record>,
     mut backend: Box<dyn Backend + '_>,
     floor: &Floor<'_, '_>,
 ) {
     let setup = floor.setup;
-    while let Ok(job) = jobs.recv() {
+    while let Some(job) = seat.take() {
         let taken = setup.clock.now();
         if !setup.clock.wait_until(job.due.unwrap_or(taken), setup.stop) {
             return;
