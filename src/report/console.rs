@@ -199,10 +199,11 @@ fn latencies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         ("TPOT", latency.tpot.as_ref()),
         ("ITL", latency.itl.as_ref()),
         ("connect", latency.connect.as_ref()),
+        ("of it TLS", latency.tls.as_ref()),
     ];
     for (name, distribution) in rows {
         // connecting may be done before the measurement; without streams there are no tokens to time
-        let is_optional = name == "connect" || name == "lag" || name.starts_with("response");
+        let is_optional = ["connect", "of it TLS", "lag"].contains(&name) || name.starts_with("response");
         if distribution.is_none() && (is_optional || (name != "E2E" && !report.plan.request.streams())) {
             continue;
         }

@@ -137,6 +137,15 @@ pub struct Latency {
     /// Connecting, for requests that opened a connection, ms.
     #[serde(rename = "connect_ms")]
     pub connect: Option<Distribution>,
+    /// The part of `connect` that looked the server's name up, ms; of requests that did.
+    #[serde(rename = "dns_ms")]
+    pub dns: Option<Distribution>,
+    /// The part of `connect` that made the TCP connection, ms.
+    #[serde(rename = "tcp_ms")]
+    pub tcp: Option<Distribution>,
+    /// The part of `connect` that was the TLS handshake, ms.
+    #[serde(rename = "tls_ms")]
+    pub tls: Option<Distribution>,
     /// How long reads returned after the kernel had their bytes, ms: this client's own delay, in no other figure as
     /// far as the kernel stamped the reads. Of all requests; `None` where no read was stamped.
     #[serde(rename = "read_delay_ms")]

@@ -79,6 +79,9 @@ struct Times {
     ttfb: Samples,
     ttfe: Samples,
     connect: Samples,
+    dns: Samples,
+    tcp: Samples,
+    tls: Samples,
     read_delay: Samples,
     input_tokens: Samples,
     output_tokens: Samples,
@@ -115,6 +118,9 @@ impl Tally {
             ttfb: time(),
             ttfe: time(),
             connect: time(),
+            dns: time(),
+            tcp: time(),
+            tls: time(),
             read_delay: time(),
             input_tokens: Samples::new(1),
             output_tokens: Samples::new(1),
@@ -194,9 +200,10 @@ impl Tally {
         self.bytes.received += record.bytes_received;
         record.read_delays.iter().for_each(|delay| self.times.read_delay.add(nanos(*delay)));
         self.unstamped_reads += record.unstamped_reads;
-        if let Some(connect) = record.connect() {
-            self.times.connect.add(nanos(connect));
-        }
+        sample(&mut self.times.connect, record.connect().map(nanos));
+        sample(&mut self.times.dns, record.connection.dns.map(nanos));
+        sample(&mut self.times.tcp, record.connection.tcp.map(nanos));
+        sample(&mut self.times.tls, record.connection.tls.map(nanos));
     }
 
     fn add_failure(&mut self, id: u64, failure: &Failure) {
@@ -347,6 +354,9 @@ impl Times {
             ttfb: ms(self.ttfb),
             ttfe: ms(self.ttfe),
             connect: ms(self.connect),
+            dns: ms(self.dns),
+            tcp: ms(self.tcp),
+            tls: ms(self.tls),
             kernel_stamped_share: ratio(self.read_delay.count(), self.read_delay.count() + unstamped_reads),
             read_delay: ms(self.read_delay),
             input_tokens: self.input_tokens.into_distribution(1.0),
