@@ -5,13 +5,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::benchmark::{self, Run};
-use crate::cli::{RunOrder, SimulateOrder};
+use crate::cli::{ReportOrder, RunOrder, SimulateOrder};
 use crate::clock::{Date, Stop};
 use crate::error::{Error, ExitCode};
 use crate::health::{self, Verdict};
-use crate::plan::{Csv, Plan, Suite};
+use crate::plan::{Csv, Plan, Suite, SuiteKind};
+use crate::rebuild;
 use crate::record::Sink;
-use crate::report::{self, DetailLog, OutputFile, Progress, Report};
+use crate::report::{self, DetailLog, OutputFile, Progress, RecordLog, Report};
 use crate::sim::Simulator;
 
 /// Where results and remarks go.
@@ -69,7 +70,7 @@ fn make_runs(
         let moments = plan.schedule().into_iter().flatten();
         made.written.push(file.finish(|out| report::write_schedule(moments, out))?);
     }
-    let ended = made.all(suite, files.json, order, stop, streams);
+    let ended = made.all(suite, files.runs, order, stop, streams);
     made.keep(ended);
     if made.reports.len() > 1 {
         made.print(streams, |reports, out| report::print_sweep(suite.kind, reports, out));
@@ -78,15 +79,8 @@ fn make_runs(
         let written = csv.finish(|out| report::write_csv(&made.reports, out));
         made.keep_file(written);
     }
-    let written = std::mem::take(&mut made.written);
-    made.print(streams, |_, out| {
-        written.iter().try_for_each(|path| writeln!(out, "\nWritten: {}", path.display()))?;
-        out.flush()
-    });
-    match made.failure {
-        Some(failure) => Err(failure),
-        None => Ok(exit_code(&made.reports, order.strict)),
-    }
+    let reports = made.finish(streams)?;
+    Ok(exit_code(&reports, order.strict))
 }
 
 /// What has been made so far, and the first thing that failed.
@@ -102,13 +96,13 @@ impl Made {
     fn all(
         &mut self,
         suite: &Suite,
-        files: Vec<Vec<OutputFile>>,
+        files: Vec<RunFiles>,
         order: &RunOrder,
         stop: &Stop,
         streams: &mut Streams<'_>,
     ) -> Result<(), Error> {
         let count = suite.plans.len();
-        for (number, (plan, json)) in suite.plans.iter().zip(files).enumerate() {
+        for (number, (plan, mut files)) in suite.plans.iter().zip(files).enumerate() {
             if stop.requested() {
                 streams.remark(format_args!("interrupted: {number} of {count} runs were made"));
                 break;
@@ -117,8 +111,10 @@ impl Made {
             if let Some(heading) = heading.as_ref().filter(|_| !order.quiet) {
                 streams.remark(heading);
             }
-            let (report, detail) = make_run(plan, suite.outputs.detail && !json.is_empty(), order, stop)?;
-            self.write(&report, detail, json);
+            let wants_detail = suite.outputs.detail && !files.json.is_empty();
+            let log = files.log.as_mut().map(|(_, log)| log);
+            let (report, detail) = make_run(plan, wants_detail, log, order, stop)?;
+            self.write(&report, detail, files);
             self.reports.push(report);
             let color = streams.color;
             self.print(streams, |reports, out| {
@@ -132,14 +128,19 @@ impl Made {
     }
 
     /// Writes a run's files; the single requests are left out where they could not be kept.
-    fn write(&mut self, report: &Report, mut detail: Option<DetailLog>, files: Vec<OutputFile>) {
+    fn write(&mut self, report: &Report, mut detail: Option<DetailLog>, files: RunFiles) {
+        if let Some((path, log)) = files.log {
+            let advice = "; the record log ends where that happened";
+            let ended = log.end(report).map_err(|cause| Error::File { path: path.clone(), cause, advice });
+            self.keep_file(ended.map(|()| path));
+        }
         if let Some(cause) = detail.as_mut().and_then(DetailLog::take_failure) {
             detail = None;
             let advice =
                 "; the single requests are not in the JSON: set TMPDIR to a folder with room, or --no-detail";
             self.keep(Err(Error::File { path: std::env::temp_dir(), cause, advice }));
         }
-        for file in files {
+        for file in files.json {
             let written = file.finish(|out| report::write_json(report, detail.as_mut(), out));
             self.keep_file(written);
         }
@@ -175,6 +176,21 @@ impl Made {
     }
 }
 
+impl Made {
+    /// Tells what was written. Returns the reports, or the first thing that failed.
+    fn finish(mut self, streams: &mut Streams<'_>) -> Result<Vec<Report>, Error> {
+        let written = std::mem::take(&mut self.written);
+        self.print(streams, |_, out| {
+            written.iter().try_for_each(|path| writeln!(out, "\nWritten: {}", path.display()))?;
+            out.flush()
+        });
+        match self.failure {
+            Some(failure) => Err(failure),
+            None => Ok(self.reports),
+        }
+    }
+}
+
 fn title(plan: &Plan) -> String {
     match &plan.scenario {
         Some(name) => format!("{}, {}", crate::text::printable(name, 80), plan.load),
@@ -185,16 +201,13 @@ fn title(plan: &Plan) -> String {
 fn make_run(
     plan: &Plan,
     wants_detail: bool,
+    record_log: Option<&mut RecordLog>,
     order: &RunOrder,
     stop: &Stop,
 ) -> Result<(Report, Option<DetailLog>), Error> {
     log::info!("{}: {}", plan.server.endpoint.shown(), plan.load);
     let mut detail = match wants_detail {
-        true => Some(DetailLog::new().map_err(|cause| Error::File {
-            path: std::env::temp_dir(),
-            cause,
-            advice: "; leave the single requests out with --no-detail, or set TMPDIR",
-        })?),
+        true => Some(detail_log()?),
         false => None,
     };
     let mut progress = Progress::new(plan.load.clone(), order.quiet);
@@ -202,9 +215,17 @@ fn make_run(
     if let Some(detail) = &mut detail {
         sinks.push(detail);
     }
-    let report = benchmark::run(plan, Run { sinks, server_metrics: order.server_metrics, stop });
+    let report = benchmark::run(plan, Run { sinks, record_log, server_metrics: order.server_metrics, stop });
     progress.finish();
     Ok((report?, detail))
+}
+
+fn detail_log() -> Result<DetailLog, Error> {
+    DetailLog::new().map_err(|cause| Error::File {
+        path: std::env::temp_dir(),
+        cause,
+        advice: "; leave the single requests out with --no-detail, or set TMPDIR",
+    })
 }
 
 /// A run in which no request succeeded has measured nothing; under `--strict` neither has one that is INVALID.
@@ -220,22 +241,33 @@ fn exit_code(reports: &[Report], strict: bool) -> ExitCode {
 /// The files of a suite, made before the first request.
 struct Files {
     /// For each plan.
-    json: Vec<Vec<OutputFile>>,
+    runs: Vec<RunFiles>,
     csv: Option<OutputFile>,
     /// Of the one run.
     schedule: Option<OutputFile>,
+}
+
+/// The files of one run.
+struct RunFiles {
+    json: Vec<OutputFile>,
+    log: Option<(PathBuf, RecordLog)>,
 }
 
 impl Files {
     fn create(suite: &Suite) -> Result<Self, Error> {
         let (outputs, date) = (&suite.outputs, Date::now());
         let mut taken = HashSet::new();
-        let mut json = Vec::with_capacity(suite.plans.len());
+        let mut runs = Vec::with_capacity(suite.plans.len());
         for plan in &suite.plans {
             let saved = outputs.save_to.as_ref().map(|folder| saved_path(folder, plan, date, &mut taken));
+            let saved_log =
+                saved.as_ref().filter(|_| outputs.detail).map(|path| path.with_extension("jsonl"));
             let paths = outputs.json.iter().cloned().chain(saved);
-            let files = paths.map(|path| OutputFile::create(&path, outputs.overwrite));
-            json.push(files.collect::<Result<_, _>>()?);
+            let json =
+                paths.map(|path| OutputFile::create(&path, outputs.overwrite)).collect::<Result<_, _>>()?;
+            let log = outputs.record_log.clone().or(saved_log);
+            let log = log.map(|path| record_log(path, outputs.overwrite)).transpose()?;
+            runs.push(RunFiles { json, log });
         }
         let csv = match &outputs.csv {
             None => None,
@@ -245,8 +277,14 @@ impl Files {
         let csv = csv.map(|path| OutputFile::create(&path, outputs.overwrite)).transpose()?;
         let schedule = outputs.schedule.as_ref();
         let schedule = schedule.map(|path| OutputFile::create(path, outputs.overwrite)).transpose()?;
-        Ok(Self { json, csv, schedule })
+        Ok(Self { runs, csv, schedule })
     }
+}
+
+fn record_log(path: PathBuf, overwrite: bool) -> Result<(PathBuf, RecordLog), Error> {
+    let gzip = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
+    let file = OutputFile::create_growing(&path, overwrite)?;
+    Ok((path, RecordLog::new(file, gzip)))
 }
 
 /// A path that no other run of the suite has: runs that are alike are numbered.
@@ -258,6 +296,42 @@ fn saved_path(folder: &Path, plan: &Plan, date: Date, taken: &mut HashSet<PathBu
         number += 1;
     }
     path
+}
+
+/// Shows saved results and record logs again, and writes what is asked for.
+///
+/// # Errors
+/// When one of them cannot be read, or a file or the report not be written.
+pub fn report(order: &ReportOrder, streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
+    let create = |path: &PathBuf| OutputFile::create(path, order.overwrite);
+    let (json, csv) =
+        (order.json.as_ref().map(create).transpose()?, order.csv.as_ref().map(create).transpose()?);
+    let mut made = Made::default();
+    let mut detail = None;
+    for path in &order.files {
+        detail = (json.is_some() && order.detail).then(detail_log).transpose()?;
+        let mut sinks: Vec<&mut dyn Sink> = detail.iter_mut().map(|detail| detail as &mut dyn Sink).collect();
+        made.reports.push(rebuild::report(path, &mut sinks)?);
+        let color = streams.color;
+        made.print(streams, |reports, out| {
+            if order.files.len() > 1 {
+                writeln!(out, "\n== {} ==", path.display())?;
+            }
+            reports.last().map_or(Ok(()), |report| report::print_report(report, color, out))
+        });
+    }
+    if made.reports.len() > 1 {
+        made.print(streams, |reports, out| report::print_sweep(SuiteKind::Scenarios, reports, out));
+    }
+    if let Some((file, report)) = json.zip(made.reports.first().cloned()) {
+        made.write(&report, detail, RunFiles { json: vec![file], log: None });
+    }
+    if let Some(csv) = csv {
+        let written = csv.finish(|out| report::write_csv(&made.reports, out));
+        made.keep_file(written);
+    }
+    made.finish(streams)?;
+    Ok(ExitCode::Success)
 }
 
 /// Runs the simulator until the stop.

@@ -10,11 +10,11 @@ use crate::engine::{self, Setup};
 use crate::error::Error;
 use crate::failure::FailureKind;
 use crate::health::{Environment, Evidence, Health, Machine};
-use crate::plan::{Draft, Extent, Given, Load, Plan, ScheduleHash, defaults};
+use crate::plan::{Draft, Extent, Given, Plan, ScheduleHash, defaults};
 use crate::record::Sink;
-use crate::report::{self, DetailLog, OutputFile, Report, SCHEMA, Tool};
+use crate::report::{self, DetailLog, LOG_SCHEMA, LogHead, OutputFile, RecordLog, Report, SCHEMA, Tool};
 use crate::secret::{self, Secret};
-use crate::summary::{Full, Tally};
+use crate::summary::Tally;
 use crate::watch::Watch;
 use crate::wire;
 use crate::workload::Workload;
@@ -23,6 +23,8 @@ use crate::workload::Workload;
 pub struct Run<'a, 'b> {
     /// Get every record beside the report's own tally.
     pub sinks: Vec<&'b mut dyn Sink>,
+    /// Keeps every record on disk.
+    pub record_log: Option<&'b mut RecordLog>,
     /// Whether to read the server's `/metrics`.
     pub server_metrics: bool,
     /// Ends the run early: no further request is sent.
@@ -51,8 +53,19 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
     let environment = Environment::here();
     let watch = run.server_metrics.then(|| Watch::begin(&client, &plan.server.endpoint.url));
     let (started, began, before) = (Date::now(), SystemClock.now(), Machine::now());
-    let mut tally = Tally::new(full(&plan.load));
+    let mut tally = Tally::new(plan.load.full());
     let mut sinks: Vec<&mut dyn Sink> = vec![&mut tally];
+    if let Some(log) = run.record_log {
+        log.begin(&LogHead {
+            record_log: LOG_SCHEMA,
+            tool: Tool::THIS,
+            started: started.rfc3339(),
+            began,
+            plan: plan.clone(),
+            environment: environment.clone(),
+        });
+        sinks.push(log);
+    }
     for sink in run.sinks {
         sinks.push(sink);
     }
@@ -95,11 +108,6 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         server,
         warnings,
     })
-}
-
-/// When the load is up.
-fn full(load: &Load) -> Full {
-    if load.has_rate() { Full::FirstEnded } else { Full::Started(load.threads.get() as u64) }
 }
 
 /// Time for the workers to start and to take up their first jobs, so that these are not late for that.
@@ -241,7 +249,7 @@ impl Benchmarker {
         let draft = self.draft(prompt, num_completions, concurrent_requests.into());
         let suite = draft.check(&mut ask_model)?;
         let (_stopper, stop) = stop_pair();
-        run(&suite.plans[0], Run { sinks, server_metrics: true, stop: &stop })
+        run(&suite.plans[0], Run { sinks, record_log: None, server_metrics: true, stop: &stop })
     }
 
     fn draft(&self, prompt: &str, completions: u64, threads: Option<u64>) -> Draft {

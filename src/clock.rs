@@ -257,6 +257,15 @@ impl RunQueue {
     }
 }
 
+impl Add<Duration> for Date {
+    type Output = Self;
+
+    /// The date so much later; the same where there is none.
+    fn add(self, wait: Duration) -> Self {
+        Self(self.0.checked_add(wait).unwrap_or(self.0))
+    }
+}
+
 /// A date of the wall clock, UTC. Labels results; never measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Date(jiff::Timestamp);
@@ -265,6 +274,11 @@ impl Date {
     /// The present date.
     pub fn now() -> Self {
         Self(SystemTime::now().try_into().unwrap_or(jiff::Timestamp::UNIX_EPOCH))
+    }
+
+    /// Reads a date in the form of [`rfc3339`](Self::rfc3339); `None` if it is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().map(Self)
     }
 
     /// RFC 3339 in whole milliseconds, such as `2026-11-24T05:51:13.042Z`.

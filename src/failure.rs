@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::text;
 
@@ -62,7 +62,7 @@ pub enum FailureKind {
 }
 
 /// The four groups of errors of the documented tool, and a fifth for what says nothing of the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Group {
     /// No connection, or a connection that could not be kept until the request was out.
@@ -82,6 +82,39 @@ impl FailureKind {
     pub fn name(self) -> String {
         if let Self::Http(status) = self { format!("http_{status}") } else { self.row().0.to_owned() }
     }
+
+    /// The kind of this name; `None` for a name that is no kind's.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let plain = Self::PLAIN.into_iter().find(|kind| kind.row().0 == name);
+        plain.or_else(|| Some(Self::Http(name.strip_prefix("http_")?.parse().ok()?)))
+    }
+
+    /// All kinds but that of the HTTP status.
+    const PLAIN: [Self; 23] = [
+        Self::Dns,
+        Self::ConnectRefused,
+        Self::Unreachable,
+        Self::ConnectTimeout,
+        Self::TlsCertificate,
+        Self::TlsHandshake,
+        Self::LocalResource,
+        Self::SendFailed,
+        Self::HeaderTimeout,
+        Self::IdleTimeout,
+        Self::TotalTimeout,
+        Self::ClosedBeforeReply,
+        Self::ResetBeforeReply,
+        Self::ResetInBody,
+        Self::TruncatedBody,
+        Self::Protocol,
+        Self::ErrorEvent,
+        Self::Aborted,
+        Self::EndedEarly,
+        Self::EmptyReply,
+        Self::UnparseableReply,
+        Self::Cancelled,
+        Self::Interrupted,
+    ];
 
     /// The group that it belongs to.
     pub fn group(self) -> Group {

@@ -82,6 +82,7 @@ pub mod sim;
 
 pub mod report;
 
+pub mod rebuild;
 pub mod watch;
 
 pub mod benchmark;

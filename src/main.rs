@@ -43,6 +43,10 @@ fn obey(streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
             let code = app::run(*order, &stop, streams)?;
             Ok(caught.get().map_or(code, |signal| ExitCode::Interrupted(*signal)))
         }
+        Order::Report(order) => {
+            start_logger(order.verbosity);
+            app::report(&order, streams)
+        }
         Order::Simulate(order) => {
             start_logger(order.verbosity);
             stop_at_signals(stopper, STOPPING)?;

@@ -5,11 +5,11 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
 use crate::failure::Failure;
-use crate::wire::{FinishReason, Usage};
+pub use crate::wire::{FinishReason, Usage};
 
 /// One request, from the moment it was due to its end.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,7 +50,7 @@ pub struct Record {
 }
 
 /// Whether a request counts towards the results.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Sent to warm the server and the connections up; left out of every result.
@@ -138,7 +138,7 @@ pub struct Pulse {
 }
 
 /// How the tokens of the gaps between events were counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ItlSource {
     /// The server counted the tokens in each event.

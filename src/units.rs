@@ -49,9 +49,23 @@ pub fn parse_share(text: &str) -> Result<f64, String> {
 }
 
 /// Events per second: finite and above 0.
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, serde::Serialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
 pub struct Rate(f64);
+
+impl TryFrom<f64> for Rate {
+    type Error = &'static str;
+
+    fn try_from(per_second: f64) -> Result<Self, &'static str> {
+        Self::new(per_second).ok_or("a rate is above 0")
+    }
+}
+
+impl From<Rate> for f64 {
+    fn from(rate: Rate) -> Self {
+        rate.0
+    }
+}
 
 impl Rate {
     /// `None` unless the number is finite and above 0.
@@ -75,9 +89,23 @@ pub fn parse_rate(text: &str) -> Result<Rate, String> {
 }
 
 /// Events per second where there may be none: finite, 0 or above.
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, serde::Serialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
 pub struct Level(f64);
+
+impl TryFrom<f64> for Level {
+    type Error = &'static str;
+
+    fn try_from(per_second: f64) -> Result<Self, &'static str> {
+        Self::new(per_second).ok_or("a rate is 0 or above")
+    }
+}
+
+impl From<Level> for f64 {
+    fn from(level: Level) -> Self {
+        level.0
+    }
+}
 
 impl Level {
     /// `None` unless the number is finite and not below 0.
@@ -200,6 +228,26 @@ pub fn as_seconds_or_null<S: serde::Serializer>(
         Some(duration) => as_seconds(duration, serializer),
         None => serializer.serialize_none(),
     }
+}
+
+/// Reads back what [`as_seconds`] wrote, to the nanosecond for up to a hundred days.
+///
+/// # Errors
+/// Those of the deserializer, and when the number is negative or too large.
+pub fn from_seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let seconds = <f64 as serde::Deserialize>::deserialize(deserializer)?;
+    Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
+}
+
+/// Reads back what [`as_seconds_or_null`] wrote.
+///
+/// # Errors
+/// Those of [`from_seconds`].
+pub fn from_seconds_or_null<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    let seconds = <Option<f64> as serde::Deserialize>::deserialize(deserializer)?;
+    seconds.map(Duration::try_from_secs_f64).transpose().map_err(serde::de::Error::custom)
 }
 
 #[cfg(test)]

@@ -217,7 +217,7 @@ mod tests {
             summary.errors = vec![ErrorLine {
                 kind: kind.name(),
                 group: kind.group(),
-                meaning: kind.meaning(),
+                meaning: kind.meaning().into(),
                 count: failed,
                 example: String::new(),
                 first_request: 0,

@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use rand_distr::{Distribution, Exp1, Gamma};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 pub use shape::{Ramp, Shape, Stage};
 
@@ -15,7 +15,8 @@ use crate::random::{self, Purpose};
 use crate::units::Rate;
 
 /// Requests that arrive by themselves, whatever the server does: an open loop.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(into = "Told", try_from = "Told")]
 pub struct Arrivals {
     /// The rate over time.
     pub shape: Shape,
@@ -24,7 +25,7 @@ pub struct Arrivals {
 }
 
 /// How the gaps between arrivals are drawn. Each has the mean `1 ÷ rate`, where the rate is steady.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "process", rename_all = "snake_case")]
 pub enum Process {
     /// All alike.
@@ -85,29 +86,45 @@ impl fmt::Display for Arrivals {
 }
 
 /// As reports tell it: `rate_per_s` of a steady rate, else what the shape has in its place.
-impl Serialize for Arrivals {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Told<'a> {
-            rate_per_s: Option<Rate>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            ramp: Option<&'a Ramp>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            stages: Option<&'a [Stage]>,
-            #[serde(skip_serializing_if = "std::ops::Not::not")]
-            at_once: bool,
-            #[serde(flatten)]
-            process: Process,
-        }
-        let mut told =
-            Told { rate_per_s: None, ramp: None, stages: None, at_once: false, process: self.process };
-        match &self.shape {
-            Shape::Steady(rate) => told.rate_per_s = Some(*rate),
+#[derive(Serialize, Deserialize)]
+struct Told {
+    rate_per_s: Option<Rate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ramp: Option<Ramp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stages: Option<Vec<Stage>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    at_once: bool,
+    #[serde(flatten)]
+    process: Process,
+}
+
+impl From<Arrivals> for Told {
+    fn from(arrivals: Arrivals) -> Self {
+        let process = arrivals.process;
+        let mut told = Self { rate_per_s: None, ramp: None, stages: None, at_once: false, process };
+        match arrivals.shape {
+            Shape::Steady(rate) => told.rate_per_s = Some(rate),
             Shape::Ramp(ramp) => told.ramp = Some(ramp),
             Shape::Stages(stages) => told.stages = Some(stages),
             Shape::AtOnce => told.at_once = true,
         }
-        told.serialize(serializer)
+        told
+    }
+}
+
+impl TryFrom<Told> for Arrivals {
+    type Error = &'static str;
+
+    fn try_from(told: Told) -> Result<Self, &'static str> {
+        let shape = match told {
+            Told { rate_per_s: Some(rate), .. } => Shape::Steady(rate),
+            Told { ramp: Some(ramp), .. } => Shape::Ramp(ramp),
+            Told { stages: Some(stages), .. } => Shape::Stages(stages),
+            Told { at_once: true, .. } => Shape::AtOnce,
+            _ => return Err("arrivals without rate, ramp, stages or at_once"),
+        };
+        Ok(Self { shape, process: told.process })
     }
 }
 

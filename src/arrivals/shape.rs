@@ -3,9 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::units::{Level, Rate, as_seconds, parse_duration, parse_level, parse_rate, significant};
+use crate::units::{
+    Level, Rate, as_seconds, from_seconds, parse_duration, parse_level, parse_rate, significant,
+};
 
 /// The rate at which requests arrive, over time.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,7 +23,7 @@ pub enum Shape {
 }
 
 /// A rate that changes evenly from one to another. Not both are 0.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ramp {
     /// Requests per second at its start.
     #[serde(rename = "from_per_s")]
@@ -30,20 +32,20 @@ pub struct Ramp {
     #[serde(rename = "to_per_s")]
     pub to: Level,
     /// How long it takes.
-    #[serde(rename = "duration_s", serialize_with = "as_seconds")]
+    #[serde(rename = "duration_s", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
     pub duration: Duration,
     /// Whether requests go on arriving at the rate it has reached; else the schedule ends with it.
     pub holds: bool,
 }
 
 /// A rate for a time.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
     /// Requests per second; 0 is a pause.
     #[serde(rename = "rate_per_s")]
     pub rate: Level,
     /// How long.
-    #[serde(rename = "duration_s", serialize_with = "as_seconds")]
+    #[serde(rename = "duration_s", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
     pub duration: Duration,
 }
 

@@ -1,13 +1,13 @@
 //! The server's address: what the user gave, made into the URLs that are asked.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use ureq::http::Uri;
 
 use crate::secret;
 use crate::wire::Dialect;
 
 /// Where requests go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// The full URL of the API; serialised without secrets.
     #[serde(serialize_with = "as_shown")]

@@ -1,9 +1,11 @@
 //! HTTP/1.1 through ureq: one agent a worker with one kept connection, no redirects, no compression, no proxy.
 
+use std::fmt;
 use std::io::Read;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ureq::http::{self, HeaderName, HeaderValue, Method};
 use ureq::unversioned::transport::Connector;
 use ureq::{Agent, Error};
@@ -15,10 +17,11 @@ use super::{Backend, Canceller, Chunk, Exchange, Head, Request, Trace};
 use crate::clock::{Clock, Moment, SystemClock};
 use crate::failure::{Failure, FailureKind};
 use crate::secret::{MASK, Secret, is_secret_header};
-use crate::units::{as_seconds, show_duration};
+use crate::units::{as_seconds, from_seconds, show_duration};
 
-/// How to reach a server. Serialised without the key, and with the values of secret headers masked.
-#[derive(Clone, Debug, Serialize)]
+/// How to reach a server. Serialised without the key, and with the values of secret headers masked: read back, it
+/// tells where requests went and can send none.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
     /// Where requests go.
     #[serde(flatten)]
@@ -27,16 +30,16 @@ pub struct Settings {
     #[serde(skip)]
     pub key: Option<Secret>,
     /// More headers, sent with every request.
-    #[serde(serialize_with = "masked")]
+    #[serde(serialize_with = "masked", deserialize_with = "in_order")]
     pub headers: Vec<(String, Secret)>,
     /// Longest time for connecting and TLS, name lookup excepted.
-    #[serde(rename = "connect_timeout_s", serialize_with = "as_seconds")]
+    #[serde(rename = "connect_timeout_s", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
     pub connect_timeout: Duration,
     /// Longest wait for the next byte of a reply.
-    #[serde(rename = "idle_timeout_s", serialize_with = "as_seconds")]
+    #[serde(rename = "idle_timeout_s", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
     pub idle_timeout: Duration,
     /// Longest time for a whole request.
-    #[serde(rename = "timeout_s", serialize_with = "as_seconds")]
+    #[serde(rename = "timeout_s", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
     pub timeout: Duration,
 }
 
@@ -56,6 +59,28 @@ fn masked<S: Serializer>(headers: &[(String, Secret)], serializer: S) -> Result<
         let shown = if is_secret_header(name) { MASK } else { value.reveal() };
         (name, shown)
     }))
+}
+
+fn in_order<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, Secret)>, D::Error> {
+    struct InOrder;
+
+    impl<'de> Visitor<'de> for InOrder {
+        type Value = Vec<(String, Secret)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("headers by name")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut headers = Vec::new();
+            while let Some((name, value)) = map.next_entry::<String, String>()? {
+                headers.push((name, Secret::new(&value)));
+            }
+            Ok(headers)
+        }
+    }
+
+    deserializer.deserialize_map(InOrder)
 }
 
 /// What all workers share: the resolver's answers, TLS, and the parts of a request that stay the same.

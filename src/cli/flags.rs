@@ -155,7 +155,10 @@ pub struct Flags {
     /// write when each request is due, as a CSV, before the one run of an open loop
     #[argh(option, arg_name = "FILE")]
     pub schedule_out: Option<String>,
-    /// leave the single requests out of the JSON
+    /// keep every request of the one run in this file as it ends, one JSON line each, compressed if it ends in .gz; with --save there is one for each run
+    #[argh(option, arg_name = "FILE")]
+    pub record_log: Option<String>,
+    /// leave the single requests out of the JSON, and keep no record log that --record-log does not name
     #[argh(switch)]
     pub no_detail: bool,
     /// replace files that exist
@@ -185,9 +188,41 @@ pub struct Flags {
 /// The rest.
 #[derive(FromArgs, Debug)]
 #[argh(subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub enum Subcommand {
     /// The simulator alone.
     Simulate(Simulate),
+    /// Results again.
+    Report(ReportFlags),
+}
+
+/// Show saved results again, or make the report of a record log, also of a run that was killed.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "report",
+    help_triggers("-h", "--help"),
+    example = "The report of a run that was killed, as text and as JSON:\n  {command_name} results/run.jsonl --output run.json"
+)]
+pub struct ReportFlags {
+    /// results (JSON) or record logs (JSONL, may be compressed); several are shown side by side
+    #[argh(positional, arg_name = "FILE")]
+    pub files: Vec<String>,
+    /// write the JSON of the one report to this file
+    #[argh(option, short = 'o', arg_name = "FILE")]
+    pub output: Option<String>,
+    /// write a CSV with a row for each report
+    #[argh(option, arg_name = "FILE")]
+    pub csv: Option<String>,
+    /// leave the single requests of a record log out of the JSON
+    #[argh(switch)]
+    pub no_detail: bool,
+    /// replace files that exist
+    #[argh(switch)]
+    pub overwrite: bool,
+    /// log what goes on to standard error
+    #[argh(switch, short = 'v')]
+    pub verbose: u8,
 }
 
 /// Run the simulated server alone, until it is interrupted: OpenAI chat and completions, /health, /v1/models, /metrics.

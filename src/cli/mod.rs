@@ -17,7 +17,7 @@ use crate::plan::Draft;
 use crate::report::Tool;
 use crate::secret::Secret;
 use crate::sim::Behavior;
-use flags::{Flags, Simulate, Subcommand};
+use flags::{Flags, ReportFlags, Simulate, Subcommand};
 use typed::Typed;
 
 /// What the user wants done.
@@ -29,6 +29,25 @@ pub enum Order {
     Run(Box<RunOrder>),
     /// Run the simulator alone.
     Simulate(Box<SimulateOrder>),
+    /// Show results again.
+    Report(ReportOrder),
+}
+
+/// Results to show again.
+#[derive(Debug)]
+pub struct ReportOrder {
+    /// Results or record logs.
+    pub files: Vec<PathBuf>,
+    /// Where the JSON of the one of them goes.
+    pub json: Option<PathBuf>,
+    /// Where a CSV with a row for each goes.
+    pub csv: Option<PathBuf>,
+    /// Whether the JSON has a line for each request of a record log.
+    pub detail: bool,
+    /// Whether files that exist may be replaced.
+    pub overwrite: bool,
+    /// How much to log.
+    pub verbosity: u8,
 }
 
 /// Runs to make.
@@ -92,6 +111,7 @@ pub fn parse(words: &[String], around: &Surroundings<'_>) -> Result<Order, Error
     }
     match flags.command {
         Some(Subcommand::Simulate(simulate)) => simulate_order(&simulate, flags.verbose, around),
+        Some(Subcommand::Report(report)) => report_order(report, flags.verbose),
         None => run_order(&flags, around),
     }
 }
@@ -217,6 +237,28 @@ fn api_key(file: Option<&str>, around: &Surroundings<'_>, typed: &mut Typed) -> 
         typed.add(format!("--api-key-file '{file}'"), "holds no key; write the key into it");
     }
     Some((key, format!("file {file}")))
+}
+
+fn report_order(flags: ReportFlags, verbosity: u8) -> Result<Order, Error> {
+    let mut mistakes = Vec::new();
+    if flags.files.is_empty() {
+        mistakes.push(Mistake::new("report", "name one or more results or record logs"));
+    }
+    if let (Some(json), 2..) = (&flags.output, flags.files.len()) {
+        let problem = "names one file, and there are several results; leave it out, or give one";
+        mistakes.push(Mistake::new(format!("--output '{json}'"), problem));
+    }
+    if !mistakes.is_empty() {
+        return Err(Error::Usage(mistakes));
+    }
+    Ok(Order::Report(ReportOrder {
+        files: flags.files.into_iter().map(PathBuf::from).collect(),
+        json: flags.output.map(PathBuf::from),
+        csv: flags.csv.map(PathBuf::from),
+        detail: !flags.no_detail,
+        overwrite: flags.overwrite,
+        verbosity: verbosity.max(flags.verbose),
+    }))
 }
 
 fn simulate_order(flags: &Simulate, verbosity: u8, around: &Surroundings<'_>) -> Result<Order, Error> {

@@ -1,10 +1,10 @@
 //! The machine a run is made on, and the limits it is made under.
 
 use nix::sys::resource::{Resource, getrlimit};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The machine and the limits a run was made under.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
     /// Operating system and architecture, such as `linux-x86_64`.
     pub platform: String,

@@ -1,14 +1,15 @@
 //! What the client may cost the figures before its report says so.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::units::{parse_duration, parse_share, show_duration, show_share};
 
 /// One thing that is looked at to judge the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Check {
     /// Share of the requests of an open loop that were due when no worker was free.
@@ -36,7 +37,7 @@ pub enum Check {
 }
 
 /// The quantity a check looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// Milliseconds.
@@ -245,6 +246,18 @@ impl Serialize for Limits {
             let Limit { degraded, invalid } = self.of(check);
             (check.name(), [degraded, invalid])
         }))
+    }
+}
+
+/// What other versions looked at is left out.
+impl<'de> Deserialize<'de> for Limits {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read = BTreeMap::<String, [f64; 2]>::deserialize(deserializer)?;
+        let set = Check::all().filter_map(|check| {
+            let [degraded, invalid] = *read.get(check.name())?;
+            Some(TypedLimit { check, limit: Limit { degraded, invalid } })
+        });
+        Ok(Self { set: set.collect() })
     }
 }
 

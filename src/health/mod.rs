@@ -9,7 +9,7 @@ mod machine;
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use environment::{Environment, raise_open_files_limit};
 pub use limits::{Check, Limit, Limits, TypedLimit, Unit};
@@ -20,7 +20,7 @@ use crate::failure::FailureKind;
 use crate::summary::Summary;
 
 /// Whether a run's figures can be believed, as far as this client is concerned. In order from good to bad.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Verdict {
     /// The client was no part of the figures.
@@ -43,7 +43,7 @@ impl Verdict {
 }
 
 /// What a run cost the client, and what that says of its figures.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Health {
     /// The worst of all checks.
     pub verdict: Verdict,
@@ -62,7 +62,7 @@ pub struct Health {
 }
 
 /// One check of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Checked {
     /// What was looked at.
     pub check: Check,
@@ -286,7 +286,7 @@ mod tests {
             summary.errors = vec![crate::summary::ErrorLine {
                 kind: kind.name(),
                 group: kind.group(),
-                meaning: kind.meaning(),
+                meaning: kind.meaning().into(),
                 count: 1,
                 example: String::new(),
                 first_request: 0,

@@ -1,11 +1,11 @@
 //! What was going on in the server at one time, and over the polls of a run.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::reading::Reading;
 
 /// The server's load at one time. `None` for what it does not tell.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gauges {
     /// Requests being worked on, over all engines.
     pub running: Option<f64>,
@@ -46,7 +46,7 @@ impl GaugeTrack {
 }
 
 /// The gauges over a run. `None` for what no reading told.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GaugeSummary {
     /// How many readings were taken.
     pub readings: u64,
@@ -59,7 +59,7 @@ pub struct GaugeSummary {
 }
 
 /// Least, mean and greatest of the values seen. The mean weighs each reading alike, however far apart they were.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// The least.
     pub min: f64,

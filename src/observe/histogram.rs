@@ -1,6 +1,6 @@
 //! What a Prometheus histogram of seconds took in between two readings.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The growth of one histogram. Quantiles are estimates, as good as the server's buckets are narrow.
 ///
@@ -8,7 +8,7 @@ use serde::Serialize;
 /// there a quantile beyond the last finite edge is unknown, not that edge: it would read as a bound that held. So is an
 /// estimate that the exact mean proves too high: vLLM's first bucket of queue time ends at 300 ms, and an idle queue
 /// would seem to hold requests for 150 ms.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HistogramDelta {
     /// Values taken in.
     pub count: u64,

@@ -2,13 +2,13 @@
 //!
 //! To follow a server's new name, put it in front of its row; to add a server, add a [`Flavour`] and its rows.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use Flavour::*;
 use Metric::*;
 
 /// Which server's metrics these are, told by their names. Gateways and simulators may answer in another's names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Flavour {
     /// vLLM: `vllm:…`.
     #[serde(rename = "vllm")]

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::gauges::GaugeSummary;
 use super::histogram::HistogramDelta;
@@ -13,7 +13,7 @@ use super::reading::{Family, Reading, Series};
 use crate::text::printable;
 
 /// The server's own account of a run. `None` is what it does not tell; times are in seconds.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServerWindow {
     /// Whose metrics these are.
     pub flavour: Flavour,
@@ -60,7 +60,7 @@ pub struct ServerWindow {
 }
 
 /// The server's own account of a run, from its `/metrics`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServerSide {
     /// What changed from before the run to after it, the warm-up included.
     pub window: ServerWindow,
@@ -69,7 +69,7 @@ pub struct ServerSide {
 }
 
 /// What speculative decoding did.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SpecDecode {
     /// Rounds of drafting.
     pub drafts: Option<u64>,

@@ -400,8 +400,13 @@ impl Draft {
         if let (Some(csv), true) = (&self.csv, self.no_csv) {
             found.add(Mistake::new(format!("{} and --no-csv", csv.origin), "give one of them"));
         }
+        if let (Some(log), true) = (&self.record_log, kind != SuiteKind::Single) {
+            let problem = "names one file, and this makes several runs; --save keeps a log of each";
+            found.add(log.mistake(log.value.display(), problem));
+        }
         self.schedule_out(kind, found);
-        let files: Vec<_> = [&self.output, &self.csv, &self.schedule_out].into_iter().flatten().collect();
+        let files = [&self.output, &self.csv, &self.schedule_out, &self.record_log];
+        let files: Vec<_> = files.into_iter().flatten().collect();
         for (number, file) in files.iter().enumerate() {
             for other in files[..number].iter().filter(|other| plain(&other.value).eq(plain(&file.value))) {
                 let place = format!("{} and {} '{}'", other.origin, file.origin, file.value.display());
@@ -423,6 +428,7 @@ impl Draft {
             save_to: save.then_some(folder),
             json: self.output.as_ref().map(|path| path.value.clone()),
             csv,
+            record_log: self.record_log.as_ref().map(|path| path.value.clone()),
             schedule: self.schedule_out.as_ref().map(|path| path.value.clone()),
             detail: !self.no_detail,
             overwrite: self.overwrite,

@@ -152,6 +152,8 @@ pub struct Draft {
     pub output_dir: Option<Given<PathBuf>>,
     pub csv: Option<Given<PathBuf>>,
     pub schedule_out: Option<Given<PathBuf>>,
+    /// File for every record of the one run, as it ends.
+    pub record_log: Option<Given<PathBuf>>,
     pub no_csv: bool,
     pub no_detail: bool,
     pub overwrite: bool,
@@ -201,6 +203,7 @@ impl Draft {
             output_dir: self.output_dir.or(base.output_dir),
             csv: self.csv.or(base.csv),
             schedule_out: self.schedule_out.or(base.schedule_out),
+            record_log: self.record_log.or(base.record_log),
             no_csv: self.no_csv || base.no_csv,
             no_detail: self.no_detail || base.no_detail,
             overwrite: self.overwrite || base.overwrite,

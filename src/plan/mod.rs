@@ -13,7 +13,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use draft::{ArrivalName, Draft, Given, Origin, ScenarioDraft};
@@ -23,7 +23,8 @@ pub use schedule::ScheduleHash;
 use crate::arrivals::{Arrivals, Shape};
 use crate::backend::Settings;
 use crate::health;
-use crate::units::as_seconds_or_null;
+use crate::summary::Full;
+use crate::units::{as_seconds_or_null, from_seconds_or_null};
 use crate::wire::Ask;
 
 /// Values used where nothing is given. The documented tool's, where it documents one.
@@ -59,7 +60,7 @@ pub mod defaults {
 }
 
 /// One run, complete and valid.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
     /// Names the run in request ids; new with each run.
     pub run_id: String,
@@ -83,13 +84,14 @@ pub struct Plan {
     /// How much is asked at once, and for how long.
     pub load: Load,
     /// Above which values of its own the client calls a run DEGRADED or INVALID.
+    #[serde(default)]
     pub health_limits: health::Limits,
     /// Source of all that is random.
     pub seed: u64,
 }
 
 /// How much load a run puts on the server.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Load {
     /// Threads, each with one request at a time; in an open loop the most that can be in flight.
     pub threads: NonZeroUsize,
@@ -98,19 +100,37 @@ pub struct Load {
     /// Measured requests; `None` means as many as fit into the duration or the schedule.
     pub completions: Option<NonZeroU64>,
     /// No request starts later than this after the first measured one; `None` sets no limit.
-    #[serde(rename = "duration_s", serialize_with = "as_seconds_or_null")]
+    #[serde(
+        rename = "duration_s",
+        serialize_with = "as_seconds_or_null",
+        deserialize_with = "from_seconds_or_null"
+    )]
     pub duration: Option<Duration>,
     /// What is sent first and left out of the results.
     pub warmup: Extent,
     /// What is sent after the measured requests, to keep the load up until they have ended, and left out.
+    #[serde(default = "no_extent")]
     pub cooldown: Extent,
     /// How long requests may go on once none is to be sent any more; `None` waits for them, and after an interrupt
     /// for [`defaults::INTERRUPT_GRACE`].
-    #[serde(rename = "grace_s", serialize_with = "as_seconds_or_null")]
+    #[serde(
+        rename = "grace_s",
+        serialize_with = "as_seconds_or_null",
+        deserialize_with = "from_seconds_or_null"
+    )]
     pub grace: Option<Duration>,
 }
 
+fn no_extent() -> Extent {
+    Extent::NONE
+}
+
 impl Load {
+    /// When the load is up.
+    pub fn full(&self) -> Full {
+        if self.has_rate() { Full::FirstEnded } else { Full::Started(self.threads.get() as u64) }
+    }
+
     /// Whether requests arrive at a rate. Not where all are due at once: there, waiting is the point.
     pub fn has_rate(&self) -> bool {
         self.arrivals.as_ref().is_some_and(|arrivals| arrivals.shape != Shape::AtOnce)
@@ -180,7 +200,7 @@ pub struct Suite {
 }
 
 /// Why there are several runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SuiteKind {
     /// There is one.
@@ -202,9 +222,11 @@ pub struct Outputs {
     pub json: Option<PathBuf>,
     /// CSV over all runs.
     pub csv: Option<Csv>,
+    /// Record log of the one run; compressed if its name ends in `.gz`.
+    pub record_log: Option<PathBuf>,
     /// CSV of when the one run's requests are due.
     pub schedule: Option<PathBuf>,
-    /// Whether the JSON has a line for each request.
+    /// Whether there is a line for each request in the JSON, and beside what is saved a record log.
     pub detail: bool,
     /// Whether files that exist may be replaced.
     pub overwrite: bool,

@@ -3,18 +3,20 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::Load;
 use crate::record::Phase;
-use crate::units::{parse_duration, show_count, show_duration};
+use crate::units::{as_seconds, from_seconds, parse_duration, show_count, show_duration};
 
 /// How long a warm-up or cool-down is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Extent {
     /// So many requests.
+    #[serde(rename = "requests")]
     Requests(u64),
     /// Those that start within this time of the first of them.
+    #[serde(rename = "duration_s", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
     Time(Duration),
 }
 
@@ -63,15 +65,6 @@ impl fmt::Display for Extent {
         match self {
             Self::Requests(requests) => f.write_str(&show_count(*requests)),
             Self::Time(time) => f.write_str(&show_duration(*time)),
-        }
-    }
-}
-
-impl Serialize for Extent {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Requests(requests) => serializer.collect_map([("requests", *requests)]),
-            Self::Time(time) => serializer.collect_map([("duration_s", time.as_secs_f64())]),
         }
     }
 }

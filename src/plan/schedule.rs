@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Load, Plan, short_hex};
@@ -32,7 +32,7 @@ impl Plan {
 }
 
 /// What tells one schedule from another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduleHash {
     /// Requests in the schedule, the warm-up's included.
     pub count: u64,

@@ -1,6 +1,6 @@
 //! Output files: made before the run, so that a wrong path costs nothing; written aside and renamed at the end.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -49,6 +49,22 @@ impl OutputFile {
             .tempfile_in(folder)
             .map_err(|cause| fail(cause, "; name a file in a folder that can be written"))?;
         Ok(Self { path: path.to_owned(), aside, overwrite })
+    }
+
+    /// A new file under its own name, to be written while the run goes on.
+    ///
+    /// # Errors
+    /// Those of [`create`](Self::create).
+    pub fn create_growing(path: &Path, overwrite: bool) -> Result<File, Error> {
+        // the checks, and the advice, are the same
+        let aside = Self::create(path, overwrite)?;
+        let fail = |cause| Error::File { path: path.to_owned(), cause, advice: "; name another file" };
+        let named = if overwrite {
+            aside.aside.persist(&aside.path)
+        } else {
+            aside.aside.persist_noclobber(&aside.path)
+        };
+        named.map_err(|error| fail(error.error))
     }
 
     /// Where it will be.

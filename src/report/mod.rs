@@ -8,8 +8,11 @@ mod detail;
 mod file;
 mod json;
 mod progress;
+mod record_log;
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 pub use console::{print_report, print_sweep};
 pub use csv::{write_csv, write_schedule};
@@ -17,6 +20,7 @@ pub use detail::DetailLog;
 pub use file::OutputFile;
 pub use json::write_json;
 pub use progress::Progress;
+pub use record_log::{LOG_SCHEMA, LogEnd, LogHead, LogLine, LoggedRecord, RecordLog};
 
 use crate::arrivals::Shape;
 use crate::clock::Date;
@@ -29,7 +33,7 @@ use crate::summary::Summary;
 pub const SCHEMA: u32 = 1;
 
 /// One run: what was planned, where it was made, and what came of it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// Number of this form, [`SCHEMA`].
     pub schema: u32,
@@ -59,22 +63,22 @@ pub struct Report {
 }
 
 /// The tool and its version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tool {
     /// Its name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Its version.
-    pub version: &'static str,
+    pub version: Cow<'static, str>,
     /// The commit it was built from; `unknown` outside a checkout.
-    pub commit: &'static str,
+    pub commit: Cow<'static, str>,
 }
 
 impl Tool {
     /// This build.
     pub const THIS: Self = Self {
-        name: env!("CARGO_PKG_NAME"),
-        version: env!("CARGO_PKG_VERSION"),
-        commit: env!("VLLM_LOADGEN_COMMIT"),
+        name: Cow::Borrowed(env!("CARGO_PKG_NAME")),
+        version: Cow::Borrowed(env!("CARGO_PKG_VERSION")),
+        commit: Cow::Borrowed(env!("VLLM_LOADGEN_COMMIT")),
     };
 }
 

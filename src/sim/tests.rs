@@ -195,14 +195,14 @@ fn an_idle_connection_is_closed_after_its_first_request() {
 
 #[test]
 fn a_slow_request_is_waited_for() {
-    let server = start(Behavior { keep_alive: Duration::from_millis(5), ..Behavior::flat_out() });
+    let server = start(Behavior { keep_alive: Duration::from_millis(400), ..Behavior::flat_out() });
     let mut client = Client::connect(&server);
     client.get("/health");
     let body = completion("");
     client.write("POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\n");
-    thread::sleep(Duration::from_millis(20));
+    thread::sleep(Duration::from_millis(500));
     client.write(&format!("Content-Length: {}\r\n\r\n", body.len()));
-    thread::sleep(Duration::from_millis(20));
+    thread::sleep(Duration::from_millis(500));
     client.write(&body);
     assert_eq!(client.read().status, 200);
 }

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializer};
 use rayon::slice::ParallelSliceMut;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Gathers the values of one quantity as they come.
 ///
@@ -140,7 +140,7 @@ fn encode(histogram: &Histogram<u64>) -> String {
 }
 
 /// What many values of one quantity come to. The name of the field that holds it tells the unit.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Distribution {
     /// Number of values.
     pub count: u64,
@@ -164,7 +164,7 @@ pub struct Distribution {
 }
 
 /// Values below which the named share of all values lies; interpolated linearly between ranks.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
     /// 50 %.
     pub p50: f64,

@@ -4,9 +4,10 @@ mod distribution;
 mod tally;
 mod window;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use distribution::{Distribution, EXACT_LIMIT, Percentiles, STATISTICS, Samples, Statistic};
 pub use tally::Tally;
@@ -16,13 +17,14 @@ use crate::failure::Group;
 use crate::record::ItlSource;
 
 /// What one run comes to. Definitions, formulas and sources are in `docs/metrics.md`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Counts of requests.
     pub requests: Requests,
     /// From the first measured request's start to the last one's end, in seconds; `None` without any.
     pub duration_s: Option<f64>,
     /// When the phases of the run were, and the rates while its load was steady.
+    #[serde(default)]
     pub windows: Windows,
     /// Rates over the duration.
     pub throughput: Throughput,
@@ -47,7 +49,8 @@ pub struct Summary {
 }
 
 /// Counts of requests. `sent = succeeded + failed + by_client`; warm-up and cool-down are apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Requests {
     /// Measured requests that ended, well or not.
     pub sent: u64,
@@ -69,7 +72,8 @@ pub struct Requests {
 }
 
 /// Rates over the run's duration, successful requests only.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Throughput {
     /// Arrivals per second as they were due; in a closed loop the same as sent. `None` below two requests.
     pub offered_requests_per_s: Option<f64>,
@@ -84,7 +88,8 @@ pub struct Throughput {
 }
 
 /// Sums of the server's `usage` over successful requests. `None` when no reply gave the count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Tokens {
     /// Prompt tokens.
     pub input: Option<u64>,
@@ -100,7 +105,8 @@ pub struct Tokens {
 
 /// Distributions over successful requests, but for connecting: that is of all that connected. `None` where no request
 /// had such a time.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Latency {
     /// End-to-end latency, ms.
     #[serde(rename = "e2e_ms")]
@@ -163,14 +169,14 @@ pub struct Latency {
 }
 
 /// One kind of failure.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ErrorLine {
     /// Name of the kind.
     pub kind: String,
     /// The documented group it belongs to.
     pub group: Group,
     /// What it means.
-    pub meaning: &'static str,
+    pub meaning: Cow<'static, str>,
     /// Requests that ended so.
     pub count: u64,
     /// The message of the first of them.
@@ -180,7 +186,8 @@ pub struct ErrorLine {
 }
 
 /// Connections of the measured requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Connections {
     /// Requests that opened one.
     pub opened: u64,
@@ -191,7 +198,8 @@ pub struct Connections {
 }
 
 /// Bytes of the measured requests, heads included.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Bytes {
     /// Written.
     pub sent: u64,

@@ -393,7 +393,7 @@ fn error_lines(errors: BTreeMap<FailureKind, (u64, Failure, u64)>) -> Vec<ErrorL
         .map(|(kind, (count, failure, first_request))| ErrorLine {
             kind: kind.name(),
             group: kind.group(),
-            meaning: kind.meaning(),
+            meaning: kind.meaning().into(),
             count,
             example: failure.message,
             first_request,

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
 use crate::record::{Phase, Record};
 
 /// The time spans of a run, in seconds from the start of its first request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Windows {
     /// From the first start to the last end of the warm-up; `None` without one.
     pub warmup: Option<Window>,
@@ -22,7 +23,7 @@ pub struct Windows {
 }
 
 /// A span of time.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Window {
     /// Its beginning, s.
     pub from_s: f64,
@@ -32,7 +33,7 @@ pub struct Window {
 
 /// What was received from successful requests of any phase while the load was steady: from the later of the first
 /// measured start and the moment when the load was up, to the last measured start.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Steady {
     /// Its beginning, s.
     pub from_s: f64,

@@ -88,8 +88,8 @@ impl FinishReason {
         matches!(self, Self::Abort | Self::Error)
     }
 
-    /// `None` for an empty word, which some servers send in every event.
-    fn of_word(word: &str) -> Option<Self> {
+    /// The reason that a word means. `None` for an empty word, which some servers send in every event.
+    pub fn of_word(word: &str) -> Option<Self> {
         let known =
             [Self::Stop, Self::Length, Self::ToolCalls, Self::ContentFilter, Self::Abort, Self::Error];
         known.into_iter().find(|reason| reason.as_str() == word).or_else(|| {

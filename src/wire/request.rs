@@ -59,7 +59,7 @@ impl FromStr for Dialect {
 }
 
 /// What a request asks for, beside its prompt.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ask {
     /// How it is asked.
     pub dialect: Dialect,

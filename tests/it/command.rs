@@ -46,12 +46,12 @@ pub fn json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).expect("it was written")).expect("JSON")
 }
 
-fn folder() -> tempfile::TempDir {
+pub fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
 #[track_caller]
-fn succeeds(output: &Output) {
+pub fn succeeds(output: &Output) {
     assert_eq!(code(output), 0, "{}\n{}", out(output), err(output));
 }
 
@@ -211,8 +211,8 @@ fn scenarios_make_a_csv_unless_told_not_to() {
         .map(|entry| entry.expect("readable").file_name().into_string().expect("UTF-8"))
         .collect();
     names.sort();
-    assert!(names[1].starts_with("small-load_c2_t4_20"), "{names:?}");
-    assert_eq!(names.len(), 3);
+    assert!(names[2].starts_with("small-load_c2_t4_20") && names[3].ends_with(".jsonl"), "{names:?}");
+    assert_eq!(names.len(), 6);
 
     let other = with_config(&server);
     succeeds(&run(other.path(), &["--config", "c.json", "--scenarios", "--no-csv"]));
@@ -341,12 +341,18 @@ fn a_key_is_sent_named_by_source_and_never_shown() {
     let key = "sk-canary-1234567890";
     let server = start(Behavior { api_key: Some(key.to_owned()), ..Behavior::flat_out() });
     let url = server.url();
-    let words = ["--url", &url, "-n", "5", "--max-tokens", "2", "-vvv", "-o", "run.json", "--csv", "run.csv"];
-    let output = command(folder.path()).args(words).env("OPENAI_API_KEY", key).output().expect("it starts");
+    let names = ["run.json", "run.csv", "run.jsonl"];
+    let words = ["--url", &url, "-n", "5", "--max-tokens", "2", "-vvv"];
+    let files = ["-o", names[0], "--csv", names[1], "--record-log", names[2]];
+    let output = command(folder.path())
+        .args(words)
+        .args(files)
+        .env("OPENAI_API_KEY", key)
+        .output()
+        .expect("it starts");
     succeeds(&output);
     assert!(out(&output).contains("OPENAI_API_KEY"));
-    let files =
-        ["run.json", "run.csv"].map(|name| fs::read_to_string(folder.path().join(name)).expect("written"));
+    let files = names.map(|name| fs::read_to_string(folder.path().join(name)).expect("written"));
     for text in [out(&output), err(&output)].iter().chain(&files) {
         assert!(!text.contains("canary"), "{text}");
     }
@@ -365,15 +371,15 @@ fn the_key_is_nowhere_even_when_everything_is_logged() {
     let server = start(Behavior { api_key: Some("sk-canary".to_owned()), ..Behavior::flat_out() });
     let output = command(folder.path())
         .args(["--url", &server.url(), "-n", "2", "--max-tokens", "2"])
-        .args(["--header", "X-Api-Token: sk-canary-too", "-o", "run.json"])
+        .args(["--header", "X-Api-Token: sk-canary-too", "-o", "run.json", "--record-log", "run.jsonl"])
         .env("VLLM_LOADGEN_API_KEY", "sk-canary")
         .env("RUST_LOG", "trace")
         .output()
         .expect("it starts");
     succeeds(&output);
     assert!(err(&output).contains("DEBUG"), "everything is logged");
-    let report = fs::read_to_string(folder.path().join("run.json")).expect("written");
-    for text in [out(&output), err(&output), report] {
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).expect("written");
+    for text in [out(&output), err(&output), read("run.json"), read("run.jsonl")] {
         assert!(
             !text.contains("canary"),
             "{}",
@@ -433,7 +439,7 @@ fn every_mistake_is_told_before_anything_is_sent() {
 }
 
 /// A child that is ended with the test, however the test ends.
-struct Child(std::process::Child);
+pub struct Child(pub std::process::Child);
 
 impl Drop for Child {
     fn drop(&mut self) {
@@ -561,7 +567,7 @@ fn path(path: &Path) -> &str {
 }
 
 /// The sum of a counter of the simulator's.
-fn metric(server: &Simulator, name: &str) -> u64 {
+pub fn metric(server: &Simulator, name: &str) -> u64 {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(server.address()).expect("it listens");
     stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").expect("sent");

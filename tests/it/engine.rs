@@ -259,26 +259,28 @@ fn the_steady_window_leaves_out_how_the_load_came_up_and_went_down() {
     assert!(near(steady.output_tokens_per_s.expect("counted"), 30.0), "{steady:?}");
 }
 
-/// Never answers; ends when it is cancelled.
+/// Never answers; fails once it is cancelled.
 struct Mute {
-    cancel: (crossbeam_channel::Sender<()>, crossbeam_channel::Receiver<()>),
+    cancelled: crossbeam_channel::Receiver<()>,
+    cancel: std::sync::Mutex<Option<crossbeam_channel::Sender<()>>>,
 }
 
 impl Backend for Mute {
     fn stream(&mut self, _: &Request, _: &mut dyn FnMut(Chunk<'_>)) -> Exchange {
-        let _ = self.cancel.1.recv();
+        let _ = self.cancelled.recv();
         let failure = Failure::new(FailureKind::ClosedBeforeReply, "shut down");
         Exchange { trace: Trace::default(), result: Err(failure) }
     }
 
     fn canceller(&self) -> Canceller {
-        let sender = self.cancel.0.clone();
-        Box::new(move || sender.send(()).expect("the backend waits"))
+        let cancel = self.cancel.lock().expect("not poisoned").take();
+        Box::new(move || drop(cancel))
     }
 }
 
 fn mute<'a>() -> Box<dyn Backend + 'a> {
-    Box::new(Mute { cancel: crossbeam_channel::unbounded() })
+    let (cancel, cancelled) = crossbeam_channel::bounded(0);
+    Box::new(Mute { cancelled, cancel: Some(cancel).into() })
 }
 
 /// Runs it on the machine's clock, asks for a gentle stop after the first `stop_after`, and for an urgent one if so.

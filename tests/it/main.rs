@@ -5,3 +5,4 @@ mod captures;
 mod command;
 mod engine;
 mod failures;
+mod saved;

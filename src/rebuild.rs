@@ -1,0 +1,149 @@
+//! Reports again from what was saved: results as JSON, and record logs, of which the figures are computed anew.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+use std::time::Duration;
+
+use flate2::bufread::MultiGzDecoder;
+
+use crate::clock::{Date, Moment};
+use crate::error::Error;
+use crate::health::{Evidence, Health, Machine};
+use crate::record::{Record, Sink};
+use crate::report::{LOG_SCHEMA, LogEnd, LogHead, LogLine, Report, SCHEMA};
+use crate::summary::Tally;
+
+/// Reads a result or a record log, compressed or not. Of a log, `sinks` get every record.
+///
+/// A log that was cut off gives a report that says so. Lines that cannot be read, such as a last one of which only a part
+/// was written, are skipped, and counted in the report's warnings.
+///
+/// # Errors
+/// [`Error::File`] when the file cannot be read or is neither of the two.
+pub fn report(path: &Path, sinks: &mut [&mut dyn Sink]) -> Result<Report, Error> {
+    let fail = |cause, advice| Error::File { path: path.to_owned(), cause, advice };
+    let mut text = open(path).map_err(|cause| fail(cause, ""))?;
+    let mut first = Vec::new();
+    text.read_until(b'\n', &mut first).map_err(|cause| fail(cause, ""))?;
+    if let Ok(head) = serde_json::from_slice::<LogHead>(&first) {
+        if head.record_log != LOG_SCHEMA {
+            return Err(fail(
+                invalid("a record log of another version's form"),
+                "; read it with that version",
+            ));
+        }
+        return from_log(head, text, sinks).map_err(|cause| fail(cause, ""));
+    }
+    let report: Report = serde_json::from_reader(first.chain(text))
+        .map_err(|error| fail(invalid(error), "; name a result or a record log of vllm-loadgen"))?;
+    if report.schema != SCHEMA {
+        return Err(fail(invalid("a result of another version's form"), "; read it with that version"));
+    }
+    Ok(report)
+}
+
+fn invalid(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// The file's text, decompressed if need be. What a broken compression leaves readable comes before its end.
+fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
+    let mut file = BufReader::new(File::open(path)?);
+    if file.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
+        return Ok(Box::new(BufReader::new(UntilBroken(MultiGzDecoder::new(file)))));
+    }
+    Ok(Box::new(file))
+}
+
+/// Ends where the compressed bytes do, even if that is in the middle.
+struct UntilBroken<R>(R);
+
+impl<R: Read> Read for UntilBroken<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(into) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+            other => other,
+        }
+    }
+}
+
+/// The report that the lines after the first come to.
+fn from_log(head: LogHead, mut lines: impl BufRead, sinks: &mut [&mut dyn Sink]) -> io::Result<Report> {
+    let mut tally = Tally::new(head.plan.load.full());
+    let mut log_end = None;
+    let mut last = head.began;
+    let mut unread = 0_u64;
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if lines.read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        match serde_json::from_slice(&line) {
+            Ok(LogLine::End(end)) => log_end = Some(*end),
+            Ok(LogLine::Record(logged)) => match Record::try_from(*logged) {
+                Ok(record) => {
+                    last = last.max(record.moments.end);
+                    tally.record(&record);
+                    sinks.iter_mut().for_each(|sink| sink.record(&record));
+                }
+                Err(_) => unread += 1,
+            },
+            Err(_) => unread += 1,
+        }
+    }
+    let summary = tally.into_summary();
+    let mut end = log_end.unwrap_or_else(|| cut_off(&head, last, &summary));
+    if unread > 0 {
+        end.warnings.push(format!(
+            "{unread} of the record log's lines could not be read; the requests they told of are left out"
+        ));
+    }
+    Ok(Report {
+        schema: SCHEMA,
+        tool: head.tool,
+        started: head.started,
+        ended: end.ended,
+        complete: end.complete,
+        plan: head.plan,
+        schedule: end.schedule,
+        environment: head.environment,
+        health: end.health,
+        summary,
+        server: end.server,
+        warnings: end.warnings,
+    })
+}
+
+/// What can be said of the end of a run whose log has none.
+fn cut_off(head: &LogHead, last: Moment, summary: &crate::summary::Summary) -> LogEnd {
+    let wall = last.since(head.began);
+    let ended =
+        Date::parse(&head.started).map_or_else(|| head.started.clone(), |date| (date + wall).rfc3339());
+    let evidence = Evidence {
+        before: Machine::default(),
+        after: Machine::default(),
+        wall,
+        cores: head.environment.cores,
+        threads: head.plan.load.threads.get(),
+        has_rate: head.plan.load.has_rate(),
+        run_queue: None,
+        summary,
+    };
+    LogEnd {
+        ended,
+        complete: false,
+        schedule: None,
+        health: Health::judge(&evidence, &head.plan.health_limits),
+        server: None,
+        warnings: vec![format!(
+            "the run was cut off: its record log has no end. What was under way then is unknown, and so is what the run \
+             cost the client; requests that ended up to about {} before are here",
+            crate::units::show_duration(LOST)
+        )],
+    }
+}
+
+/// What a run that is killed loses at most: the time for which the log holds lines back.
+const LOST: Duration = Duration::from_secs(1);

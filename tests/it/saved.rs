@@ -1,0 +1,150 @@
+//! What is saved while a run goes on, and reports made of it again.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+
+use vllm_loadgen::sim::Behavior;
+
+use crate::command::{Child, code, command, err, folder, json, metric, out, run, simulator, start, succeeds};
+
+/// A server that also fails, with figures of every kind.
+fn faulty() -> vllm_loadgen::sim::Simulator {
+    let tokens_per_event = std::num::NonZeroUsize::new(3).expect("above 0");
+    start(Behavior { fail: 0.2, tokens_per_event, ..Behavior::flat_out() })
+}
+
+#[test]
+fn the_report_of_a_record_log_is_the_live_one_to_the_byte() {
+    let (folder, server) = (folder(), faulty());
+    let url = server.url();
+    for (name, more) in [
+        ("closed", &["-t", "4", "-n", "60", "--warmup", "5", "--cooldown", "3", "--continuous-usage"][..]),
+        ("open", &["--request-rate", "500", "-n", "50", "--header", "x: y", "--header", "x-key: secret"]),
+        ("staged", &["--stages", "100:0.2s,400:0.1s", "--api", "completions", "--no-server-metrics"]),
+        ("whole", &["--no-stream", "-n", "30", "--extra-body", "{\"top_p\": 0.9}"]),
+    ] {
+        let (live, log, again) =
+            (format!("{name}.json"), format!("{name}.jsonl.gz"), format!("{name}-2.json"));
+        let words =
+            [&["-q", "--url", &url, "--max-tokens", "9", "-o", &live, "--record-log", &log], more].concat();
+        let ran = run(folder.path(), &words);
+        succeeds(&ran);
+        let shown = run(folder.path(), &["report", &log, "--output", &again]);
+        succeeds(&shown);
+        let read = |name: &str| fs::read_to_string(folder.path().join(name)).expect("written");
+        assert_eq!(read(&live), read(&again), "{name}");
+        let report = |text: String| text.split("\nWritten").next().expect("a first part").to_owned();
+        assert_eq!(report(out(&ran)), report(out(&shown)), "{name}");
+        // and so is that of the JSON
+        assert_eq!(report(out(&run(folder.path(), &["report", &live]))), report(out(&shown)), "{name}");
+    }
+    let shown = run(folder.path(), &["report", "closed.jsonl.gz", "open.json", "--csv", "both.csv"]);
+    succeeds(&shown);
+    assert!(out(&shown).contains("Side by side"), "{}", out(&shown));
+    assert_eq!(fs::read_to_string(folder.path().join("both.csv")).expect("written").lines().count(), 3);
+}
+
+#[test]
+fn what_is_saved_has_a_record_log_beside_it() {
+    let (folder, server) = (folder(), simulator());
+    let url = server.url();
+    succeeds(&run(folder.path(), &["--url", &url, "-n", "3", "--max-tokens", "2", "--output-dir", "r"]));
+    succeeds(&run(
+        folder.path(),
+        &["--url", &url, "-n", "3", "--max-tokens", "2", "--output-dir", "s", "--no-detail"],
+    ));
+    let suffixes = |name: &str| {
+        let files =
+            fs::read_dir(folder.path().join(name)).expect("made").map(|file| file.expect("readable").path());
+        let mut suffixes: Vec<_> = files.map(|path| path.extension().expect("one").to_owned()).collect();
+        suffixes.sort();
+        suffixes
+    };
+    assert_eq!((suffixes("r"), suffixes("s")), (vec!["json".into(), "jsonl".into()], vec!["json".into()]));
+}
+
+/// Starts a long run with a record log and kills it once requests have been logged.
+fn kill_in_the_middle(folder: &Path, log: &str) {
+    let server = start(Behavior { ttft: std::time::Duration::from_millis(1), ..Behavior::flat_out() });
+    let mut command = command(folder);
+    let words = [
+        "-q",
+        "--url",
+        &server.url(),
+        "--duration",
+        "1h",
+        "-t",
+        "2",
+        "--max-tokens",
+        "2",
+        "--record-log",
+        log,
+    ];
+    let child = command.args(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    let mut child = Child(child);
+    let path = folder.join(log);
+    // the head, and at least one flush of records after it
+    let head = || fs::metadata(&path).map_or(0, |file| file.len());
+    while head() == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let first = head();
+    while head() == first || metric(&server, "vllm:request_success_total") < 10 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.0.kill().expect("it runs");
+    child.0.wait().expect("it ends");
+}
+
+#[test]
+fn a_run_that_is_killed_keeps_what_it_had() {
+    let folder = folder();
+    for log in ["plain.jsonl", "packed.jsonl.gz"] {
+        kill_in_the_middle(folder.path(), log);
+        let made = format!("{log}.json");
+        let shown = run(folder.path(), &["report", log, "-o", &made]);
+        succeeds(&shown);
+        let report = json(&folder.path().join(&made));
+        assert_eq!(report["complete"], false, "{log}");
+        let requests = report["requests"].as_array().expect("a list").len();
+        assert!(requests > 0 && report["summary"]["requests"]["sent"] == requests, "{log}");
+        assert!(report["warnings"][0].as_str().expect("text").starts_with("the run was cut off"), "{log}");
+    }
+}
+
+#[test]
+fn a_torn_line_is_skipped_and_counted() {
+    let (folder, server) = (folder(), simulator());
+    let log = folder.path().join("run.jsonl");
+    succeeds(&run(
+        folder.path(),
+        &["--url", &server.url(), "-n", "5", "--max-tokens", "2", "--record-log", "run.jsonl"],
+    ));
+    let text = fs::read_to_string(&log).expect("written");
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 7);
+    let torn = format!("{}\n{}", lines[..5].join("\n"), &lines[5][..lines[5].len() / 2]);
+    fs::write(&log, torn).expect("writable");
+    succeeds(&run(folder.path(), &["report", "run.jsonl", "-o", "run.json"]));
+    let report = json(&folder.path().join("run.json"));
+    assert_eq!(report["summary"]["requests"]["sent"], 4);
+    assert!(report["warnings"][1].as_str().expect("text").starts_with("1 of the record log's lines"));
+}
+
+#[test]
+fn what_is_no_result_is_refused_by_name() {
+    let folder = folder();
+    fs::write(folder.path().join("other.json"), "{\"schema\": 1}").expect("writable");
+    fs::write(folder.path().join("text"), "no JSON").expect("writable");
+    let mut gzip = fs::File::create(folder.path().join("torn.gz")).expect("writable");
+    gzip.write_all(&[0x1f, 0x8b, 8]).expect("writable");
+    for name in ["other.json", "text", "torn.gz", "missing.json", "."] {
+        let refused = run(folder.path(), &["report", name]);
+        assert_eq!(code(&refused), 1, "{name}");
+        assert!(err(&refused).contains(&format!("{name}: ")), "{}", err(&refused));
+    }
+    assert_eq!(code(&run(folder.path(), &["report"])), 2);
+    assert_eq!(code(&run(folder.path(), &["report", "a", "b", "-o", "c"])), 2);
+}
