@@ -188,7 +188,7 @@ pub struct Flags {
 /// The rest.
 #[derive(FromArgs, Debug)]
 #[argh(subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it")]
+#[allow(clippy::large_enum_variant, reason = "there is one of it")]
 pub enum Subcommand {
     /// The simulator alone.
     Simulate(Simulate),

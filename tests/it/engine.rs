@@ -260,13 +260,15 @@ fn the_steady_window_leaves_out_how_the_load_came_up_and_went_down() {
 }
 
 /// Never answers; fails once it is cancelled.
-struct Mute {
+struct Mute<'a> {
+    begun: &'a AtomicU64,
     cancelled: crossbeam_channel::Receiver<()>,
     cancel: std::sync::Mutex<Option<crossbeam_channel::Sender<()>>>,
 }
 
-impl Backend for Mute {
+impl Backend for Mute<'_> {
     fn stream(&mut self, _: &Request, _: &mut dyn FnMut(Chunk<'_>)) -> Exchange {
+        self.begun.fetch_add(1, Ordering::Relaxed);
         let _ = self.cancelled.recv();
         let failure = Failure::new(FailureKind::ClosedBeforeReply, "shut down");
         Exchange { trace: Trace::default(), result: Err(failure) }
@@ -278,18 +280,27 @@ impl Backend for Mute {
     }
 }
 
-fn mute<'a>() -> Box<dyn Backend + 'a> {
+fn mute(begun: &AtomicU64) -> Box<dyn Backend + '_> {
     let (cancel, cancelled) = crossbeam_channel::bounded(0);
-    Box::new(Mute { cancelled, cancel: Some(cancel).into() })
+    Box::new(Mute { begun, cancelled, cancel: Some(cancel).into() })
 }
 
-/// Runs it on the machine's clock, asks for a gentle stop after the first `stop_after`, and for an urgent one if so.
-fn run_mute(load: &Load, stop_after: Option<Duration>, is_urgent: bool) -> Vec<Record> {
+/// How a run is stopped from outside, once its first request is under way.
+#[derive(Clone, Copy, PartialEq)]
+enum Halt {
+    Never,
+    Gently,
+    AtOnce,
+}
+
+/// Runs it on the machine's clock.
+fn run_mute(load: &Load, halt: Halt) -> Vec<Record> {
     let (mut stopper, stop) = stop_pair();
+    let begun = AtomicU64::new(0);
     let mut records = Records::default();
     let setup = Setup {
         request: &request,
-        backend: &mute,
+        backend: &|| mute(&begun),
         lead: Duration::ZERO,
         dialect: Dialect::Chat,
         secrets: &[],
@@ -298,11 +309,19 @@ fn run_mute(load: &Load, stop_after: Option<Duration>, is_urgent: bool) -> Vec<R
         stop: &stop,
     };
     std::thread::scope(|scope| {
+        let begun = &begun;
         scope.spawn(move || {
-            let Some(wait) = stop_after else { return std::mem::forget(stopper) };
-            std::thread::sleep(wait);
-            stopper.begin();
-            if is_urgent { stopper.stop() } else { std::mem::forget(stopper) }
+            while halt != Halt::Never && begun.load(Ordering::Relaxed) == 0 {
+                std::thread::sleep(ms(1));
+            }
+            match halt {
+                Halt::Never => std::mem::forget(stopper),
+                Halt::Gently => {
+                    stopper.begin();
+                    std::mem::forget(stopper);
+                }
+                Halt::AtOnce => stopper.stop(),
+            }
         });
         engine::run(load, &setup, &mut [&mut records]).expect("threads can be started");
     });
@@ -315,13 +334,14 @@ fn requests_under_way_are_given_up_when_the_grace_is_over() {
     let (timed, zero) =
         (Load { completions: None, duration: Some(ms(30)), ..load(3, 1) }, Some(Duration::ZERO));
     let arrivals = open(load(3, 3), 100.0, Process::Constant);
-    for (load, stop_after, is_urgent, want) in [
-        (Load { grace: Some(ms(20)), ..timed.clone() }, None, false, Cancelled),
-        (Load { grace: zero, ..arrivals }, None, false, Cancelled),
-        (Load { grace: zero, ..timed.clone() }, Some(ms(1)), false, Interrupted),
-        (timed, Some(ms(60)), true, Interrupted),
+    let endless = Load { completions: None, duration: Some(Duration::MAX), ..load(3, 1) };
+    for (load, halt, want) in [
+        (Load { grace: Some(ms(20)), ..timed }, Halt::Never, Cancelled),
+        (Load { grace: zero, ..arrivals }, Halt::Never, Cancelled),
+        (Load { grace: zero, ..endless.clone() }, Halt::Gently, Interrupted),
+        (endless, Halt::AtOnce, Interrupted),
     ] {
-        let records = run_mute(&load, stop_after, is_urgent);
+        let records = run_mute(&load, halt);
         let kinds: Vec<_> = records.iter().map(|r| r.failure().expect("none succeeds").kind).collect();
         assert!(!kinds.is_empty() && kinds.iter().all(|kind| *kind == want), "{load}: {kinds:?}");
         let mut tally = Tally::default();
