@@ -5,15 +5,17 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::benchmark::{self, Run};
-use crate::cli::{ReportOrder, RunOrder, SimulateOrder};
+use crate::cli::{ReportOrder, RunOrder, SelftestOrder, SimulateOrder};
 use crate::clock::{Date, Stop};
 use crate::error::{Error, ExitCode};
 use crate::health::{self, Verdict};
 use crate::plan::{Csv, Plan, Suite, SuiteKind};
 use crate::rebuild;
 use crate::record::Sink;
-use crate::report::{self, DetailLog, OutputFile, Progress, RecordLog, Report};
+use crate::report::{self, DetailLog, OutputFile, Progress, RecordLog, Report, Tool};
+use crate::selftest::{self, Findings};
 use crate::sim::Simulator;
+use crate::units::{show_counted, show_duration};
 
 /// Where results and remarks go.
 pub struct Streams<'a> {
@@ -348,4 +350,38 @@ pub fn simulate(order: SimulateOrder, stop: &Stop, streams: &mut Streams<'_>) ->
     streams.remark(format_args!("measure it with: vllm-loadgen --url {url} --threads 20 --completions 500"));
     simulator.run_until(stop);
     Ok(ExitCode::Success)
+}
+
+/// Measures the tool itself and prints what was found; an interrupted test prints what it has.
+///
+/// # Errors
+/// When it cannot be begun or not be written. A number of streams that cannot be run is told in the table, and the exit
+/// code says so.
+pub fn selftest(order: SelftestOrder, stop: &Stop, streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
+    let file = order.output.map(|path| OutputFile::create(&path, order.overwrite)).transpose()?;
+    let program = selftest::this_program()?;
+    health::raise_open_files_limit();
+    let trials = order.settings.trials();
+    let (started, environment, load_average) =
+        (Date::now().rfc3339(), health::Environment::here(), health::load_average());
+    let mut announce = |trial: &selftest::Trial| {
+        if !order.quiet {
+            let count = show_counted(trial.streams.get() as u64, "stream");
+            streams.remark(format_args!("{count}: about {}", show_duration(trial.planned())));
+        }
+    };
+    let rows = selftest::run(&trials, &program, environment.open_files_limit, stop, &mut announce)?;
+    let is_whole = rows.len() == trials.len() && rows.iter().all(selftest::Row::is_whole);
+    let findings =
+        Findings { schema: selftest::SCHEMA, tool: Tool::THIS, started, environment, load_average, rows };
+    selftest::print(&findings, streams.out)?;
+    if let Some(file) = file {
+        let written = file.finish(|out| {
+            serde_json::to_writer_pretty(&mut *out, &findings)?;
+            writeln!(out)
+        })?;
+        writeln!(streams.out, "\nWritten: {}", written.display())?;
+    }
+    streams.out.flush()?;
+    Ok(if is_whole { ExitCode::Success } else { ExitCode::Failed })
 }

@@ -80,9 +80,12 @@ pub mod analysis;
 pub mod engine;
 pub mod sim;
 
+pub mod accuracy;
+
 pub mod report;
 
 pub mod rebuild;
+pub mod selftest;
 pub mod watch;
 
 pub mod benchmark;

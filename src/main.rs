@@ -52,6 +52,12 @@ fn obey(streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
             stop_at_signals(stopper, STOPPING)?;
             app::simulate(*order, &stop, streams)
         }
+        Order::Selftest(order) => {
+            start_logger(order.verbosity);
+            let caught = stop_at_signals(stopper, CUT_SHORT)?;
+            let code = app::selftest(*order, &stop, streams)?;
+            Ok(caught.get().map_or(code, |signal| ExitCode::Interrupted(*signal)))
+        }
     }
 }
 
@@ -61,6 +67,8 @@ const INTERRUPTED: [&str; 2] = [
      at the latest; interrupt again to give them up now",
     "giving up the requests under way; the report follows; interrupt again to end at once without it",
 ];
+const CUT_SHORT: [&str; 2] =
+    ["interrupted: what was found so far follows", "interrupt again to end at once without it"];
 const STOPPING: [&str; 2] = ["stopping", "stopping at once"];
 
 /// Asks for the stop at the first Ctrl-C or SIGTERM, urges it at the second, and ends the process at the third. Tells

@@ -13,6 +13,7 @@ use argh::FromArgs;
     example = "A rate that grows for a minute, or in steps:\n  {command_name} --ramp-up 1:50:60s\n  {command_name} --stages 10:30s,20:30s,40:30s",
     example = "Numbers of completions side by side:\n  {command_name} --compare 10 50 100 200 500",
     example = "Find the best number of threads:\n  {command_name} --concurrent-tests 5 10 20 50 --completions 100",
+    example = "Find out how far this machine can be trusted to measure:\n  {command_name} selftest",
     example = "Run the scenarios of a config file, with a CSV over all of them:\n  {command_name} --config configs/benchmark_config.json --scenarios",
     note = "Values may be written --flag value or --flag=value; lists as 10 50 100 or 10,50,100.",
     note = "The API key comes from --api-key-file, VLLM_LOADGEN_API_KEY, OPENAI_API_KEY, VLLM_API_KEY or the config file.",
@@ -194,6 +195,8 @@ pub enum Subcommand {
     Simulate(Simulate),
     /// Results again.
     Report(ReportFlags),
+    /// The measurer measured.
+    Selftest(Selftest),
 }
 
 /// Show saved results again, or make the report of a record log, also of a run that was killed.
@@ -220,6 +223,43 @@ pub struct ReportFlags {
     /// replace files that exist
     #[argh(switch)]
     pub overwrite: bool,
+    /// log what goes on to standard error
+    #[argh(switch, short = 'v')]
+    pub verbose: u8,
+}
+
+/// Measure this tool on this machine: runs against a simulated server that logs what it really did, and how far off TTFT, ITL and E2E are, what a token costs, how much memory it takes. Takes about 45 seconds.
+#[derive(FromArgs, Debug, Default)]
+#[argh(
+    subcommand,
+    name = "selftest",
+    help_triggers("-h", "--help"),
+    example = "As many streams as your runs will have, at the pace of your server:\n  {command_name} --streams 50,500 --tokens 200 --gap 25ms",
+    error_code(1, "a number of streams could not be run, or not as planned"),
+    error_code(2, "usage is wrong")
+)]
+pub struct Selftest {
+    /// streams at once, a run for each number (default: 1,20,200,1000,4000)
+    #[argh(option, arg_name = "N,...")]
+    pub streams: Option<String>,
+    /// tokens of each reply (default: 32)
+    #[argh(option, arg_name = "N")]
+    pub tokens: Option<String>,
+    /// time between the tokens of a stream; the first takes five times as long (default: 10ms, or 50us a stream if that is longer)
+    #[argh(option, arg_name = "TIME")]
+    pub gap: Option<String>,
+    /// requests of each stream (default: as many as take 6 seconds, at least 2)
+    #[argh(option, arg_name = "N")]
+    pub requests: Option<String>,
+    /// write the figures to this file, as JSON
+    #[argh(option, short = 'o', arg_name = "FILE")]
+    pub output: Option<String>,
+    /// replace a file that exists
+    #[argh(switch)]
+    pub overwrite: bool,
+    /// show no progress
+    #[argh(switch, short = 'q')]
+    pub quiet: bool,
     /// log what goes on to standard error
     #[argh(switch, short = 'v')]
     pub verbose: u8,

@@ -2,8 +2,12 @@
 
 /// Flags that take several items, and what an item looks like: `--compare 10 50 100`, `--compare 10,50,100`,
 /// `--compare=10,50`, `--stages 10:30s 20:30s`.
-const LISTS: [List; 3] =
-    [("--compare", is_numbers), ("--concurrent-tests", is_numbers), ("--stages", is_stages)];
+const LISTS: [List; 4] = [
+    ("--compare", is_numbers),
+    ("--concurrent-tests", is_numbers),
+    ("--stages", is_stages),
+    ("--streams", is_numbers),
+];
 
 /// A flag, and whether a word is of its items.
 type List = (&'static str, fn(&str) -> bool);

@@ -16,8 +16,9 @@ use crate::error::{Error, Mistake};
 use crate::plan::Draft;
 use crate::report::Tool;
 use crate::secret::Secret;
+use crate::selftest;
 use crate::sim::Behavior;
-use flags::{Flags, ReportFlags, Simulate, Subcommand};
+use flags::{Flags, ReportFlags, Selftest, Simulate, Subcommand};
 use typed::Typed;
 
 /// What the user wants done.
@@ -31,6 +32,8 @@ pub enum Order {
     Simulate(Box<SimulateOrder>),
     /// Show results again.
     Report(ReportOrder),
+    /// Measure the tool itself.
+    Selftest(Box<SelftestOrder>),
 }
 
 /// Results to show again.
@@ -80,6 +83,21 @@ pub struct SimulateOrder {
     pub verbosity: u8,
 }
 
+/// A self-test to make.
+#[derive(Debug)]
+pub struct SelftestOrder {
+    /// What it is to try.
+    pub settings: selftest::Settings,
+    /// Where the figures go as JSON; `None` writes no file.
+    pub output: Option<PathBuf>,
+    /// Whether a file that exists may be replaced.
+    pub overwrite: bool,
+    /// Whether to show no progress.
+    pub quiet: bool,
+    /// How much to log.
+    pub verbosity: u8,
+}
+
 /// What the surroundings say beside the command line.
 pub struct Surroundings<'a> {
     /// The value of an environment variable.
@@ -112,6 +130,9 @@ pub fn parse(words: &[String], around: &Surroundings<'_>) -> Result<Order, Error
     match flags.command {
         Some(Subcommand::Simulate(simulate)) => simulate_order(&simulate, flags.verbose, around),
         Some(Subcommand::Report(report)) => report_order(report, flags.verbose),
+        Some(Subcommand::Selftest(selftest)) => {
+            selftest_order(Selftest { quiet: selftest.quiet || flags.quiet, ..selftest }, flags.verbose)
+        }
         None => run_order(&flags, around),
     }
 }
@@ -279,6 +300,21 @@ fn simulate_order(flags: &Simulate, verbosity: u8, around: &Surroundings<'_>) ->
     Ok(Order::Simulate(Box::new(SimulateOrder {
         behavior,
         address,
+        verbosity: verbosity.max(flags.verbose),
+    })))
+}
+
+fn selftest_order(flags: Selftest, verbosity: u8) -> Result<Order, Error> {
+    let mut typed = Typed::default();
+    let settings = typed.selftest(&flags);
+    if !typed.mistakes.is_empty() {
+        return Err(Error::Usage(typed.mistakes));
+    }
+    Ok(Order::Selftest(Box::new(SelftestOrder {
+        settings,
+        output: flags.output.map(PathBuf::from),
+        overwrite: flags.overwrite,
+        quiet: flags.quiet,
         verbosity: verbosity.max(flags.verbose),
     })))
 }

@@ -6,12 +6,13 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
-use super::flags::{Flags, Simulate};
+use super::flags::{Flags, Selftest, Simulate};
 use crate::arrivals::Shape;
 use crate::error::Mistake;
 use crate::health::{Limits, TypedLimit};
-use crate::plan::{Draft, Extent, Given, Origin};
+use crate::plan::{Draft, Extent, Given, MAX_THREADS, Origin};
 use crate::secret::Secret;
+use crate::selftest::{self, Settings};
 use crate::sim::Behavior;
 use crate::units::{parse_duration, parse_share};
 
@@ -167,6 +168,45 @@ impl Typed {
             }
         }
         behavior
+    }
+
+    /// What `selftest` is to try.
+    pub fn selftest(&mut self, flags: &Selftest) -> Settings {
+        let default = Settings::default();
+        let above_0 =
+            |text: &str| NonZeroU64::new(whole(text)?).ok_or("write a whole number above 0".to_owned());
+        let tokens = |text: &str| match above_0(text)? {
+            tokens if tokens.get() <= selftest::MAX_TOKENS => Ok(tokens),
+            _ => Err(format!("write a whole number from 1 to {}", selftest::MAX_TOKENS)),
+        };
+        let gap = |text: &str| match parse_duration(text)? {
+            gap if gap.is_zero() => Err("write a time above 0, such as 20ms".to_owned()),
+            gap => Ok(gap),
+        };
+        if flags.output.as_ref().is_some_and(String::is_empty) {
+            self.add("--output ''", "name a file");
+        }
+        let value = |given: Option<Given<_>>| given.map(|given| given.value);
+        Settings {
+            streams: self
+                .read("--streams", flags.streams.as_ref(), stream_counts)
+                .map_or(default.streams, |given| given.value),
+            tokens: value(self.read("--tokens", flags.tokens.as_ref(), tokens)).unwrap_or(default.tokens),
+            gap: self.read("--gap", flags.gap.as_ref(), gap).map(|given| given.value),
+            requests: value(self.read("--requests", flags.requests.as_ref(), above_0)),
+        }
+    }
+}
+
+/// Numbers of streams, each of which this command takes as `--threads`.
+fn stream_counts(text: &str) -> Result<Vec<NonZeroUsize>, String> {
+    let counts = numbers(text)?.into_iter().map(|count| {
+        let count = usize::try_from(count).ok().and_then(NonZeroUsize::new);
+        count.filter(|count| count.get() <= MAX_THREADS)
+    });
+    match counts.collect::<Option<Vec<_>>>() {
+        Some(counts) if !counts.is_empty() => Ok(counts),
+        _ => Err(format!("write one or more whole numbers from 1 to {MAX_THREADS}, such as 1,20,200")),
     }
 }
 

@@ -57,6 +57,11 @@ impl Machine {
     }
 }
 
+/// Tasks that wanted a core, on average over the last minute; `None` where the system does not say.
+pub fn load_average() -> Option<f64> {
+    read("/proc/loadavg")?.split_whitespace().next()?.parse().ok()
+}
+
 fn read(path: impl AsRef<Path>) -> Option<String> {
     fs::read_to_string(path).ok()
 }

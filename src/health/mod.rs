@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use environment::{Environment, raise_open_files_limit};
 pub use limits::{Check, Limit, Limits, TypedLimit, Unit};
-pub use machine::{Machine, Ticks};
+pub use machine::{Machine, Ticks, load_average};
 
 use crate::clock::RunQueue;
 use crate::failure::FailureKind;

@@ -13,8 +13,9 @@ use crate::random::fresh_seed;
 use crate::secret::{Secret, shown_url};
 use crate::wire::Ask;
 
-/// A thread takes four mappings of memory, and Linux gives a process 65,530 of them unless told otherwise.
-const MAX_THREADS: usize = 16_000;
+/// The most threads of a run: each takes four mappings of memory, and Linux gives a process 65,530 of them unless told
+/// otherwise.
+pub const MAX_THREADS: usize = 16_000;
 
 /// One run's own numbers, before they are checked.
 struct Case {

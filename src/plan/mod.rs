@@ -16,6 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use check::MAX_THREADS;
 pub use draft::{ArrivalName, Draft, Given, Origin, ScenarioDraft};
 pub use phases::{Extent, Phases};
 pub use schedule::ScheduleHash;

@@ -20,13 +20,12 @@ use super::refusal::Refusal;
 use super::reply::{Reply, send, stream_head};
 use crate::clock::{Clock, Date, Moment, Stop, SystemClock};
 
-/// What really happened to a request that was answered to its end. All moments are the server's own, taken just
-/// before the bytes leave.
+/// What really happened to a request that was answered to its end. All moments are the server's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served {
     /// The client's `X-Request-Id`, or the id that the server made, without `cmpl-` or `chatcmpl-`.
     pub request_id: String,
-    /// When the request had been read.
+    /// When the request came in whole: the kernel's stamp of its last bytes, or where there is none, when it had been read.
     pub received: Moment,
     /// When the first token was ready.
     pub first_token: Moment,
@@ -34,6 +33,9 @@ pub struct Served {
     pub last_token: Moment,
     /// Tokens of the answer.
     pub tokens: u64,
+    /// When each event that bears tokens was handed to the system, taken just before; for an answer in one piece, when
+    /// that was.
+    pub written: Vec<Moment>,
 }
 
 /// The model behind the server: what all connections share.
@@ -59,6 +61,15 @@ impl Model {
             served: Mutex::default(),
             arrivals: AtomicU64::new(0),
             behavior,
+        }
+    }
+
+    /// Keeps what was done, before the last of it is written. That moment is taken when nothing is left to wait for.
+    fn note(&self, truth: Served, last_events: usize) {
+        let mut served = self.served.lock();
+        served.push(truth);
+        if let Some(Served { written, .. }) = served.last_mut() {
+            written.extend(std::iter::repeat_n(SystemClock.now(), last_events));
         }
     }
 }
@@ -127,9 +138,13 @@ pub fn answer(
         }
     };
     let (slot, started) = enter(model, received, line)?;
-    let truth = Served { request_id: id, received, first_token: started, last_token: started, tokens: 0 };
+    let written = if model.behavior.keep_log { length.tokens.min(MAX_RESERVED) as usize } else { 0 };
+    let written = Vec::with_capacity(written);
+    let truth =
+        Served { request_id: id, received, first_token: started, last_token: started, tokens: 0, written };
     let prompt_tokens = ask.prompt_tokens;
-    Generation { model, line, pace, length, prompt_tokens, form, truth, uncounted: 0 }.run(slot, started)
+    Generation { model, line, pace, length, prompt_tokens, form, truth, uncounted: 0, unwritten: 0 }
+        .run(slot, started)
 }
 
 /// Waits for a slot and says when it came.
@@ -155,6 +170,8 @@ struct Generation<'a> {
     truth: Served,
     /// Tokens made since then.
     uncounted: u64,
+    /// Events made and not yet handed to the system.
+    unwritten: usize,
 }
 
 enum Form {
@@ -164,6 +181,9 @@ enum Form {
 
 /// When so many bytes are waiting they go out, though the next token is due already.
 const FULL: usize = 32 << 10;
+
+/// Of a longer answer the log's room grows as needed.
+const MAX_RESERVED: u64 = 4096;
 
 impl<'a> Generation<'a> {
     fn run(mut self, slot: Slot<'a>, started: Moment) -> io::Result<()> {
@@ -208,6 +228,7 @@ impl<'a> Generation<'a> {
 
     fn make(&mut self, tokens: Tokens) {
         self.uncounted += tokens.end - tokens.start;
+        self.unwritten += 1;
         if let Form::Stream(stream) = &mut self.form {
             stream.tokens(tokens);
         }
@@ -223,6 +244,10 @@ impl<'a> Generation<'a> {
             Form::Whole(_) if self.line.hung_up() => Err(io::ErrorKind::ConnectionReset.into()),
             Form::Whole(_) => Ok(()),
             Form::Stream(stream) => {
+                if self.model.behavior.keep_log {
+                    self.truth.written.extend(std::iter::repeat_n(SystemClock.now(), self.unwritten));
+                }
+                self.unwritten = 0;
                 send(self.line.stream, stream.bytes())?;
                 stream.clear();
                 Ok(())
@@ -252,18 +277,25 @@ impl<'a> Generation<'a> {
     /// answer finds it in the metrics, and finds the slot free.
     fn end(mut self, slot: Slot<'a>, now: Moment) -> io::Result<()> {
         self.count(now);
-        let Self { model, line, length, form, truth, .. } = self;
+        let Self { model, line, length, mut form, truth, unwritten, .. } = self;
         model.metrics.finished(length.finish, now.since(truth.received));
-        if model.behavior.keep_log {
-            model.served.lock().push(truth);
-        }
         drop(slot);
-        match form {
-            Form::Whole(heading) => line.reply(&Reply::json(200, whole(&heading, length))),
-            Form::Stream(mut stream) => {
-                stream.end();
-                send(line.stream, stream.bytes())
+        let (reply, events);
+        let last = match &mut form {
+            Form::Whole(heading) => {
+                reply = Reply::json(200, whole(heading, length)).bytes(line.persistence);
+                events = 1;
+                reply.as_slice()
             }
+            Form::Stream(stream) => {
+                stream.end();
+                events = unwritten;
+                stream.bytes()
+            }
+        };
+        if model.behavior.keep_log {
+            model.note(truth, events);
         }
+        send(line.stream, last)
     }
 }

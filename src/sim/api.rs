@@ -10,7 +10,7 @@ use super::events::FINGERPRINT;
 use super::http::Head;
 use super::refusal::Refusal;
 use super::reply::Reply;
-use crate::clock::{Clock, Date, SystemClock};
+use crate::clock::{Date, Moment};
 
 /// What the server can be asked.
 #[derive(Clone, Copy)]
@@ -45,12 +45,11 @@ impl Route {
     }
 }
 
-/// Answers a request whose body has been read.
+/// Answers a request that came in whole at `received`.
 ///
 /// # Errors
 /// When the client went away or the connection was cut.
-pub fn respond(model: &Model, head: Head, body: &[u8], line: &Line<'_>) -> io::Result<()> {
-    let received = SystemClock.now();
+pub fn respond(model: &Model, head: Head, body: &[u8], received: Moment, line: &Line<'_>) -> io::Result<()> {
     let route = match find(model, &head) {
         Ok(route) => route,
         // no route takes HEAD, so this is where it ends up

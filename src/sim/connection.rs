@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::answer::{Line, Model};
 use super::api;
+use super::arrival::Incoming;
 use super::http::{Head, Inbox, MAX_BODY, Persistence, Trouble};
 use super::refusal::Refusal;
 use super::reply::{Reply, send};
@@ -17,7 +18,7 @@ use crate::clock::Stop;
 /// When the client went away in the middle of something, or the connection was cut.
 pub fn serve(model: &Model, stream: &TcpStream, stop: &Stop) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut inbox = Inbox::new(stream);
+    let mut inbox = Inbox::new(Incoming::new(stream, &model.behavior));
     let mut is_first = true;
     loop {
         let (head, body) = match read(&mut inbox, stream) {
@@ -25,7 +26,8 @@ pub fn serve(model: &Model, stream: &TcpStream, stop: &Stop) -> io::Result<()> {
             Err(trouble) => return turn_away(stream, trouble),
         };
         let persistence = head.persistence;
-        api::respond(model, head, &body, &Line { stream, stop, persistence })?;
+        let received = inbox.source().arrival();
+        api::respond(model, head, &body, received, &Line { stream, stop, persistence })?;
         if persistence == Persistence::Close {
             return Ok(());
         }
@@ -37,7 +39,7 @@ pub fn serve(model: &Model, stream: &TcpStream, stop: &Stop) -> io::Result<()> {
     }
 }
 
-fn read(inbox: &mut Inbox<&TcpStream>, stream: &TcpStream) -> Result<(Head, Vec<u8>), Trouble> {
+fn read(inbox: &mut Inbox<Incoming<'_>>, stream: &TcpStream) -> Result<(Head, Vec<u8>), Trouble> {
     let head = inbox.head()?;
     if head.expects_continue && !inbox.holds_bytes() {
         send(stream, b"HTTP/1.1 100 Continue\r\n\r\n").map_err(|_| Trouble::Gone)?;

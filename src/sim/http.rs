@@ -85,6 +85,11 @@ impl<R: Read> Inbox<R> {
         }
     }
 
+    /// Where the bytes are from.
+    pub fn source(&self) -> &R {
+        &self.source
+    }
+
     /// Whether bytes are waiting to be used.
     pub fn holds_bytes(&self) -> bool {
         !self.bytes.is_empty()

@@ -5,6 +5,7 @@
 
 mod answer;
 mod api;
+mod arrival;
 mod ask;
 mod behavior;
 mod capacity;

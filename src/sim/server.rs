@@ -17,7 +17,7 @@ use super::behavior::Behavior;
 use super::http::Persistence;
 use super::refusal::Refusal;
 use super::reply::send;
-use super::{api, connection};
+use super::{api, arrival, connection};
 use crate::clock::{Stop, Stopper, stop_pair};
 
 /// A simulated server that runs until it is dropped.
@@ -52,6 +52,9 @@ impl Simulator {
         let listener = Arc::new(TcpListener::bind(address)?);
         // std asks for a line of 128, and a burst of connections is longer
         socket::listen(&*listener, Backlog::MAXALLOWABLE)?;
+        if behavior.keep_log {
+            arrival::stamp(&*listener);
+        }
         let address = listener.local_addr()?;
         let model = Arc::new(Model::new(behavior));
         let (stopper, stop) = stop_pair();

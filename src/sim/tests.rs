@@ -156,6 +156,21 @@ fn times_are_never_shorter_than_asked() {
 }
 
 #[test]
+fn the_log_has_a_moment_for_every_token_event() {
+    let bundles = NonZeroUsize::new(4).expect("4 is not 0");
+    let server = start(Behavior { tokens_per_event: bundles, keep_log: true, ..Behavior::flat_out() });
+    let mut client = Client::connect(&server);
+    client.chat(&format!("{EXACTLY_9}{STREAM_WITH_USAGE}"));
+    client.chat(EXACTLY_9);
+    let served = server.served();
+    // one, four and four tokens; then an answer in one piece
+    assert_eq!(served.iter().map(|served| served.written.len()).collect::<Vec<_>>(), [3, 1]);
+    for served in served {
+        assert!(served.written.is_sorted() && served.received <= served.written[0], "{served:?}");
+    }
+}
+
+#[test]
 fn one_connection_serves_many_requests() {
     let server = start(Behavior::flat_out());
     let mut client = Client::connect(&server);

@@ -14,8 +14,9 @@ const LEVELS: &[&[&str]] = &[
     &["health"],
     &["plan"],
     &["analysis", "engine", "sim"],
+    &["accuracy"],
     &["report"],
-    &["rebuild", "watch"],
+    &["rebuild", "selftest", "watch"],
     &["benchmark", "cli"],
     &["app"],
     &["main"],
@@ -23,6 +24,10 @@ const LEVELS: &[&[&str]] = &[
 
 /// Arrows that the levels would allow and that must not be.
 const NEVER: &[(&str, &[&str])] = &[
+    (
+        "accuracy",
+        &["analysis", "backend", "engine", "health", "observe", "plan", "summary", "wire", "workload"],
+    ),
     ("analysis", &["backend", "observe", "wire", "workload"]),
     ("cli", &["analysis", "backend", "engine", "observe", "record", "summary", "watch", "workload"]),
     ("engine", &["health", "summary", "workload"]),
@@ -37,6 +42,10 @@ const NEVER: &[(&str, &[&str])] = &[
             "workload",
         ],
     ),
+    (
+        "selftest",
+        &["analysis", "backend", "engine", "observe", "plan", "record", "summary", "wire", "workload"],
+    ),
     ("summary", &["wire"]),
     ("watch", &["engine", "health", "plan", "record", "report", "summary", "wire", "workload"]),
     ("wire", &["clock"]),
@@ -47,8 +56,8 @@ const NEVER: &[(&str, &[&str])] = &[
 const PACKAGES: &[(&str, &[&str])] = &[
     ("argh", &["cli"]),
     ("base64", &["summary"]),
-    ("comfy_table", &["report"]),
-    ("crossbeam_channel", &["clock", "engine", "sim"]),
+    ("comfy_table", &["report", "selftest"]),
+    ("crossbeam_channel", &["clock", "engine", "selftest", "sim"]),
     ("csv", &["report"]),
     ("env_logger", &["main"]),
     ("flate2", &["rebuild", "report"]),
@@ -70,7 +79,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("serde_json", &[]),
     ("sha2", &["plan"]),
     ("signal_hook", &["main"]),
-    ("tempfile", &["report"]),
+    ("tempfile", &["report", "selftest"]),
     ("thiserror", &["error"]),
     ("ureq", &["backend"]),
 ];

@@ -6,3 +6,4 @@ mod command;
 mod engine;
 mod failures;
 mod saved;
+mod selftest;
