@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::accuracy::Calibration;
 use crate::benchmark::{self, Run};
+use crate::calibration;
 use crate::cli::{ReportOrder, RunOrder, SelftestOrder, SimulateOrder};
 use crate::clock::{Date, Stop};
 use crate::error::{Error, ExitCode};
@@ -113,9 +115,17 @@ impl Made {
             if let Some(heading) = heading.as_ref().filter(|_| !order.quiet) {
                 streams.remark(heading);
             }
+            let calibration = calibrated(plan, order, stop, streams)?;
             let wants_detail = suite.outputs.detail && !files.json.is_empty();
             let log = files.log.as_mut().map(|(_, log)| log);
-            let (report, detail) = make_run(plan, wants_detail, log, order, stop)?;
+            let run = Run {
+                sinks: vec![],
+                record_log: log,
+                server_metrics: order.server_metrics,
+                calibration,
+                stop,
+            };
+            let (report, detail) = make_run(plan, wants_detail, run, order.quiet)?;
             self.write(&report, detail, files);
             self.reports.push(report);
             let color = streams.color;
@@ -200,24 +210,42 @@ fn title(plan: &Plan) -> String {
     }
 }
 
+/// The client's own share in the run that is to come, if it was asked for.
+fn calibrated(
+    plan: &Plan,
+    order: &RunOrder,
+    stop: &Stop,
+    streams: &mut Streams<'_>,
+) -> Result<Option<Calibration>, Error> {
+    if order.draft.calibrate != Some(true) {
+        return Ok(None);
+    }
+    if !order.quiet {
+        streams.remark(
+            "calibrating: one request to the server, then up to 10 s of this load to a simulated one",
+        );
+    }
+    calibration::calibrate(plan, stop)
+}
+
+/// Makes a run with its sinks: the live line, and the log of single requests where the JSON wants it.
 fn make_run(
     plan: &Plan,
     wants_detail: bool,
-    record_log: Option<&mut RecordLog>,
-    order: &RunOrder,
-    stop: &Stop,
+    run: Run<'_, '_>,
+    is_quiet: bool,
 ) -> Result<(Report, Option<DetailLog>), Error> {
     log::info!("{}: {}", plan.server.endpoint.shown(), plan.load);
     let mut detail = match wants_detail {
         true => Some(detail_log()?),
         false => None,
     };
-    let mut progress = Progress::new(plan.load.clone(), order.quiet);
+    let mut progress = Progress::new(plan.load.clone(), is_quiet);
     let mut sinks: Vec<&mut dyn Sink> = vec![&mut progress];
     if let Some(detail) = &mut detail {
         sinks.push(detail);
     }
-    let report = benchmark::run(plan, Run { sinks, record_log, server_metrics: order.server_metrics, stop });
+    let report = benchmark::run(plan, Run { sinks, ..run });
     progress.finish();
     Ok((report?, detail))
 }
@@ -374,7 +402,8 @@ pub fn selftest(order: SelftestOrder, stop: &Stop, streams: &mut Streams<'_>) ->
     let is_whole = rows.len() == trials.len() && rows.iter().all(selftest::Row::is_whole);
     let findings =
         Findings { schema: selftest::SCHEMA, tool: Tool::THIS, started, environment, load_average, rows };
-    selftest::print(&findings, streams.out)?;
+    // neither a console that is gone nor a file that cannot be written costs the other
+    let printed = selftest::print(&findings, streams.out);
     if let Some(file) = file {
         let written = file.finish(|out| {
             serde_json::to_writer_pretty(&mut *out, &findings)?;
@@ -382,6 +411,7 @@ pub fn selftest(order: SelftestOrder, stop: &Stop, streams: &mut Streams<'_>) ->
         })?;
         writeln!(streams.out, "\nWritten: {}", written.display())?;
     }
+    printed?;
     streams.out.flush()?;
     Ok(if is_whole { ExitCode::Success } else { ExitCode::Failed })
 }

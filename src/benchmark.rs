@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::accuracy::Calibration;
 use crate::backend::{Backend, Client, Request, Settings};
 use crate::clock::{Clock, Date, Stop, SystemClock, stop_pair};
 use crate::engine::{self, Setup};
@@ -27,6 +28,8 @@ pub struct Run<'a, 'b> {
     pub record_log: Option<&'b mut RecordLog>,
     /// Whether to read the server's `/metrics`.
     pub server_metrics: bool,
+    /// What a calibration before the run found; goes into the report as it is.
+    pub calibration: Option<Calibration>,
     /// Ends the run early: no further request is sent.
     pub stop: &'a Stop,
 }
@@ -63,6 +66,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
             began,
             plan: plan.clone(),
             environment: environment.clone(),
+            calibration: run.calibration.clone(),
         });
         sinks.push(log);
     }
@@ -106,6 +110,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         environment,
         summary,
         server,
+        calibration: run.calibration,
         warnings,
     })
 }
@@ -249,7 +254,10 @@ impl Benchmarker {
         let draft = self.draft(prompt, num_completions, concurrent_requests.into());
         let suite = draft.check(&mut ask_model)?;
         let (_stopper, stop) = stop_pair();
-        run(&suite.plans[0], Run { sinks, record_log: None, server_metrics: true, stop: &stop })
+        run(
+            &suite.plans[0],
+            Run { sinks, record_log: None, server_metrics: true, calibration: None, stop: &stop },
+        )
     }
 
     fn draft(&self, prompt: &str, completions: u64, threads: Option<u64>) -> Draft {

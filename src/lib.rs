@@ -91,6 +91,8 @@ pub mod watch;
 pub mod benchmark;
 pub mod cli;
 
+pub mod calibration;
+
 pub mod app;
 
 pub use benchmark::{BenchmarkConfig, Benchmarker};

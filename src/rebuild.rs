@@ -112,6 +112,7 @@ fn from_log(head: LogHead, mut lines: impl BufRead, sinks: &mut [&mut dyn Sink])
         health: end.health,
         summary,
         server: end.server,
+        calibration: head.calibration,
         warnings: end.warnings,
     })
 }

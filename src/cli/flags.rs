@@ -121,6 +121,9 @@ pub struct Flags {
     /// ask the server to count the tokens of every event, for exact ITL
     #[argh(switch)]
     pub continuous_usage: bool,
+    /// before each run, find out the client's own share in its times: one request shows the server's pace, and up to 10 s of the same load go to a simulated server that logs the truth
+    #[argh(switch)]
+    pub calibrate: bool,
     /// set a limit of the client's verdict on itself, such as lag_p99=5ms,50ms: DEGRADED above the first value, INVALID above the second; may be repeated
     #[argh(option, arg_name = "LIMIT")]
     pub health_limit: Vec<String>,

@@ -47,6 +47,7 @@ impl Typed {
                 .collect(),
             prompt: given("--prompt", flags.prompt.clone()),
             unique_prompts: flags.unique_prompts.then_some(true),
+            calibrate: flags.calibrate.then_some(true),
             max_tokens: self.whole("--max-tokens", flags.max_tokens.as_ref()),
             temperature: self.read("--temperature", flags.temperature.as_ref(), number),
             ignore_eos: flags.ignore_eos.then_some(true),

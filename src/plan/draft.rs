@@ -117,6 +117,8 @@ pub struct Draft {
     pub headers: Vec<Given<(String, Secret)>>,
     pub prompt: Option<Given<String>>,
     pub unique_prompts: Option<bool>,
+    /// Whether to find out the client's own share before each run; no plan knows of it.
+    pub calibrate: Option<bool>,
     pub max_tokens: Option<Given<u64>>,
     pub temperature: Option<Given<f64>>,
     pub ignore_eos: Option<bool>,
@@ -174,6 +176,7 @@ impl Draft {
             headers: if self.headers.is_empty() { base.headers } else { self.headers },
             prompt: self.prompt.or(base.prompt),
             unique_prompts: self.unique_prompts.or(base.unique_prompts),
+            calibrate: self.calibrate.or(base.calibrate),
             max_tokens: self.max_tokens.or(base.max_tokens),
             temperature: self.temperature.or(base.temperature),
             ignore_eos: self.ignore_eos.or(base.ignore_eos),

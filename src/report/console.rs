@@ -10,7 +10,7 @@ use crate::health::{Health, Verdict};
 use crate::plan::SuiteKind;
 use crate::summary::{Distribution, STATISTICS, Statistic, Summary};
 use crate::text::printable;
-use crate::units::{show_count, show_counted, show_share, significant};
+use crate::units::{show_count, show_counted, show_duration, show_share, significant};
 
 /// Where a quantity is unknown.
 const UNKNOWN: &str = "–";
@@ -28,6 +28,7 @@ pub fn print_report(report: &Report, color: bool, out: &mut dyn Write) -> io::Re
     writeln!(out)?;
     throughput(report, out)?;
     latencies(report, out)?;
+    client_share(report, out)?;
     errors(summary, out)?;
     server(report, out)?;
     client(report, out)?;
@@ -215,6 +216,46 @@ fn latencies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         table.add_row([name.to_owned(), count].into_iter().chain(figures));
     }
     print_table(table, out)
+}
+
+/// How much of the times a calibration found to be the client's.
+fn client_share(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let Some(calibration) = &report.calibration else { return Ok(()) };
+    let (latency, accuracy) = (&report.summary.latency, &calibration.accuracy);
+    writeln!(out, "\nClient's own share, by a replay against a simulated server of this server's pace")?;
+    let shares = [
+        ("TTFT", &latency.ttft, accuracy.ttft),
+        ("ITL", &latency.itl, accuracy.itl),
+        ("E2E", &latency.e2e, accuracy.e2e),
+    ];
+    for (name, times, errors) in shares {
+        // without streams there are no tokens to time
+        if errors.is_none() && name != "E2E" {
+            continue;
+        }
+        let p99 = times.as_ref().map_or(UNKNOWN.to_owned(), |d| significant(d.percentiles.p99));
+        let share = errors.map_or(UNKNOWN.to_owned(), |errors| format!("{:.3}", errors.p99));
+        row(name, &format!("p99 {p99} ms, of which client ≤ {share} ms"), out)?;
+    }
+    let replay = &calibration.replay;
+    let requests = show_counted(accuracy.matched, "request");
+    let tokens = show_counted(replay.tokens, "token");
+    let pace =
+        format!("{} to the first, {} to the next", show_duration(replay.ttft), show_duration(replay.gap));
+    row("Replayed", &format!("{requests} of {tokens}, {pace}: {}", replay.load), out)?;
+    let gap_ms = replay.gap.as_secs_f64() * 1e3;
+    if let Some(late) = calibration.server_late.filter(|late| gap_ms > 0.0 && late.p99 > gap_ms) {
+        let p99 = significant(late.p99);
+        let said = "this machine cannot carry both sides at that pace";
+        row("", &format!("the simulated server was late itself (p99 {p99} ms): {said}"), out)?;
+    }
+    if replay.failed > 0 {
+        row("", &format!("{} more failed and are left out", show_counted(replay.failed, "request")), out)?;
+    }
+    if report.plan.server.endpoint.url.starts_with("https:") {
+        row("", "the replay was without TLS", out)?;
+    }
+    Ok(())
 }
 
 fn errors(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {

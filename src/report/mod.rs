@@ -22,6 +22,7 @@ pub use json::write_json;
 pub use progress::Progress;
 pub use record_log::{LOG_SCHEMA, LogEnd, LogHead, LogLine, LoggedRecord, RecordLog};
 
+use crate::accuracy::Calibration;
 use crate::arrivals::Shape;
 use crate::clock::Date;
 use crate::health::{Environment, Health};
@@ -58,6 +59,9 @@ pub struct Report {
     pub summary: Summary,
     /// The server's own account; `None` when it gives none or it was not asked.
     pub server: Option<ServerSide>,
+    /// The client's own share in the times; `None` unless it was asked for.
+    #[serde(default)]
+    pub calibration: Option<Calibration>,
     /// What a reader of this report should know beside the figures.
     pub warnings: Vec<String>,
 }

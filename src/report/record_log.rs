@@ -13,6 +13,7 @@ use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
 use super::{Report, Tool};
+use crate::accuracy::Calibration;
 use crate::clock::Moment;
 use crate::failure::{Failure, FailureKind};
 use crate::health::{Environment, Health};
@@ -40,6 +41,9 @@ pub struct LogHead {
     pub plan: Plan,
     /// Where it was done.
     pub environment: Environment,
+    /// The client's own share in the times, where it was asked for.
+    #[serde(default)]
+    pub calibration: Option<Calibration>,
 }
 
 /// The last line: what is known after the last request, beside what the records tell. It is missing where the run was

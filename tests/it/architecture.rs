@@ -18,6 +18,7 @@ const LEVELS: &[&[&str]] = &[
     &["report"],
     &["rebuild", "selftest", "watch"],
     &["benchmark", "cli"],
+    &["calibration"],
     &["app"],
     &["main"],
 ];
@@ -29,6 +30,10 @@ const NEVER: &[(&str, &[&str])] = &[
         &["analysis", "backend", "engine", "health", "observe", "plan", "summary", "wire", "workload"],
     ),
     ("analysis", &["backend", "observe", "wire", "workload"]),
+    (
+        "calibration",
+        &["analysis", "cli", "health", "observe", "report", "selftest", "summary", "watch", "workload"],
+    ),
     ("cli", &["analysis", "backend", "engine", "observe", "record", "summary", "watch", "workload"]),
     ("engine", &["health", "summary", "workload"]),
     ("health", &["backend", "observe", "record", "wire", "workload"]),

@@ -1,6 +1,7 @@
 //! The one integration binary: the public library and the built command, against captured bytes and the simulator.
 
 mod architecture;
+mod calibration;
 mod captures;
 mod command;
 mod engine;

@@ -30,7 +30,7 @@ const MAX_BYTES: usize = 16 << 20;
 const SECTIONS: [&str; 3] = ["server", "benchmark", "test_scenarios"];
 const SERVER: [&str; 8] =
     ["url", "model", "auth_token", "timeout", "api", "connect_timeout", "idle_timeout", "headers"];
-const BENCHMARK: [&str; 21] = [
+const BENCHMARK: [&str; 22] = [
     "health_limits",
     "max_concurrent_requests",
     "default_prompt",
@@ -41,6 +41,7 @@ const BENCHMARK: [&str; 21] = [
     "stream",
     "continuous_usage",
     "unique_prompts",
+    "calibrate",
     "extra_body",
     "duration",
     "warmup",
@@ -194,6 +195,7 @@ impl<'t> Reading<'t> {
         draft.stream = self.switch(of.take("stream"));
         draft.continuous_usage = self.switch(of.take("continuous_usage"));
         draft.unique_prompts = self.switch(of.take("unique_prompts"));
+        draft.calibrate = self.switch(of.take("calibrate"));
         draft.extra_body = self.extra_body(of.take("extra_body"));
         draft.duration = self.read(of.take("duration"), duration);
         draft.request_rate = self.read(of.take("request_rate"), rate);
@@ -546,7 +548,8 @@ mod tests {
             r#"{"server": {"api": "completions", "timeout": "90s", "connect_timeout": 0.5, "idle_timeout": 1e1,
                 "headers": {"X-Team": "a", "X-Id": "b"}},
                 "benchmark": {"max_tokens": 16, "temperature": 0, "ignore_eos": true, "stream": false,
-                "continuous_usage": true, "unique_prompts": false, "extra_body": {"top_p": 0.9, "stop": null},
+                "continuous_usage": true, "unique_prompts": false, "calibrate": true,
+                "extra_body": {"top_p": 0.9, "stop": null},
                 "duration": "1.5m", "warmup": 0, "seed": 18446744073709551615},
                 "test_scenarios": [{"name": "n", "completions": [1], "prompt": "p", "threads": 2,
                 "max_tokens": 3}]}"#,
@@ -564,6 +567,7 @@ mod tests {
         assert_eq!(draft.stream, Some(false));
         assert_eq!(draft.continuous_usage, Some(true));
         assert_eq!(draft.unique_prompts, Some(false));
+        assert_eq!(draft.calibrate, Some(true));
         assert_eq!(Value::Object(value(draft.extra_body)), serde_json::json!({"top_p": 0.9, "stop": null}));
         assert_eq!(value(draft.duration), Duration::from_secs(90));
         assert_eq!(value(draft.warmup), crate::plan::Extent::NONE);

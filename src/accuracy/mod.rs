@@ -3,10 +3,14 @@
 //!
 //! Pure arithmetic over the client's accounts and the server's log; knows not how either came about.
 
+mod calibration;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+pub use calibration::{Calibration, Probe, Replay};
 
 use crate::clock::Moment;
 use crate::record::Record;
@@ -39,7 +43,7 @@ impl Account {
 }
 
 /// Reported minus true, over all requests that both sides know.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
     /// Requests that both sides know.
     pub matched: u64,
@@ -59,7 +63,7 @@ pub struct Accuracy {
 }
 
 /// What many differences come to, in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// Number of differences.
     pub count: u64,
