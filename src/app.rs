@@ -258,14 +258,16 @@ fn detail_log() -> Result<DetailLog, Error> {
     })
 }
 
-/// A run in which no request succeeded has measured nothing; under `--strict` neither has one that is INVALID.
+/// A run in which no request succeeded has measured nothing. One that was ended for its failures is not what was asked
+/// for; nor is, under `--strict`, one that is INVALID.
 fn exit_code(reports: &[Report], strict: bool) -> ExitCode {
     let any_success = |report: &Report| report.summary.requests.succeeded > 0;
     if reports.is_empty() || !reports.iter().all(any_success) {
         return ExitCode::Failed;
     }
     let is_invalid = |report: &Report| report.health.verdict == Verdict::Invalid;
-    if strict && reports.iter().any(is_invalid) { ExitCode::Unmet } else { ExitCode::Success }
+    let is_unmet = |report: &Report| report.stopped_by.is_some() || (strict && is_invalid(report));
+    if reports.iter().any(is_unmet) { ExitCode::Unmet } else { ExitCode::Success }
 }
 
 /// The files of a suite, made before the first request.

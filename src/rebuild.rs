@@ -106,6 +106,7 @@ fn from_log(head: LogHead, mut lines: impl BufRead, sinks: &mut [&mut dyn Sink])
         started: head.started,
         ended: end.ended,
         complete: end.complete,
+        stopped_by: end.stopped_by,
         plan: head.plan,
         schedule: end.schedule,
         environment: head.environment,
@@ -135,6 +136,7 @@ fn cut_off(head: &LogHead, last: Moment, summary: &crate::summary::Summary) -> L
     LogEnd {
         ended,
         complete: false,
+        stopped_by: None,
         schedule: None,
         health: Health::judge(&evidence, &head.plan.health_limits),
         server: None,

@@ -221,6 +221,8 @@ mod tests {
                 count: failed,
                 example: String::new(),
                 first_request: 0,
+                first_s: 0.0,
+                last_s: 0.0,
             }];
         }
         summary

@@ -19,7 +19,10 @@ use argh::FromArgs;
     note = "The API key comes from --api-key-file, VLLM_LOADGEN_API_KEY, OPENAI_API_KEY, VLLM_API_KEY or the config file.",
     error_code(1, "could not run, could not write, or no request succeeded"),
     error_code(2, "usage or configuration is wrong"),
-    error_code(99, "a run is INVALID and --strict was given"),
+    error_code(
+        99,
+        "a run was ended by --max-errors or --max-error-rate, or is INVALID and --strict was given"
+    ),
     error_code(130, "interrupted; what was measured is written and marked (143 for SIGTERM)")
 )]
 pub struct Flags {
@@ -84,6 +87,12 @@ pub struct Flags {
     /// give requests under way up this long after the last has started (default: never, and 10s after an interrupt)
     #[argh(option, arg_name = "TIME")]
     pub grace: Option<String>,
+    /// end the run, with its report, at this many failures (default: no limit)
+    #[argh(option, arg_name = "N")]
+    pub max_errors: Option<String>,
+    /// end it when a larger share than this fails, such as 5%, once 20 requests have ended (default: no limit)
+    #[argh(option, arg_name = "SHARE")]
+    pub max_error_rate: Option<String>,
     /// one run for each number of completions, side by side
     #[argh(option, arg_name = "N...")]
     pub compare: Option<String>,

@@ -64,6 +64,8 @@ impl Typed {
             duration: self.read("--duration", flags.duration.as_ref(), parse_duration),
             warmup: self.read("--warmup", flags.warmup.as_ref(), Extent::parse),
             cooldown: self.read("--cooldown", flags.cooldown.as_ref(), Extent::parse),
+            max_errors: self.whole("--max-errors", flags.max_errors.as_ref()),
+            max_error_rate: self.read("--max-error-rate", flags.max_error_rate.as_ref(), parse_share),
             grace: self.read("--grace", flags.grace.as_ref(), parse_duration),
             seed: self.whole("--seed", flags.seed.as_ref()),
             compare: self.read("--compare", flags.compare.as_ref(), numbers),

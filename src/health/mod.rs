@@ -290,6 +290,8 @@ mod tests {
                 count: 1,
                 example: String::new(),
                 first_request: 0,
+                first_s: 0.0,
+                last_s: 0.0,
             }];
         };
         check(own, Verdict::Invalid, "want of descriptors, ports or memory here: 1.00%");

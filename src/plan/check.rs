@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::draft::{ArrivalName, Draft, Given, Origin, ScenarioDraft};
-use super::{Csv, Extent, Load, Outputs, Plan, Suite, SuiteKind, defaults};
+use super::{Csv, ErrorLimits, Extent, Load, Outputs, Plan, Suite, SuiteKind, defaults};
 use crate::arrivals::{Arrivals, Process, Shape};
 use crate::backend::{Client, Endpoint, Settings};
 use crate::error::{Error, Mistake};
@@ -280,6 +280,11 @@ impl Draft {
         }
         let duration = self.duration.as_ref().map(|d| d.value);
         found.positive(self.duration.as_ref());
+        if let Some(given) = self.max_errors.as_ref().filter(|given| given.value == 0) {
+            found.add(
+                given.mistake(given.value, "write a whole number above 0; at so many failures the run ends"),
+            );
+        }
         let warmup = self.warmup.as_ref().map_or(Extent::NONE, |n| n.value);
         let cooldown = self.cooldown.as_ref().map_or(Extent::NONE, |n| n.value);
         let is_limited = completions.is_some() || duration.is_some();
@@ -473,6 +478,10 @@ impl Draft {
             unique_prompts: self.unique_prompts.unwrap_or(false),
             load,
             health_limits: self.health_limits.clone(),
+            error_limits: ErrorLimits {
+                most: self.max_errors.as_ref().and_then(|n| NonZeroU64::new(n.value)),
+                rate: self.max_error_rate.as_ref().map(|rate| rate.value),
+            },
             seed,
         };
         plan.hashed()

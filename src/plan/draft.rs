@@ -136,6 +136,10 @@ pub struct Draft {
     pub warmup: Option<Given<Extent>>,
     /// What is sent after the measured requests and left out.
     pub cooldown: Option<Given<Extent>>,
+    /// So many failures end the run.
+    pub max_errors: Option<Given<u64>>,
+    /// A larger share of failures ends the run.
+    pub max_error_rate: Option<Given<f64>>,
     /// How long requests may go on once none is to be sent any more.
     pub grace: Option<Given<Duration>>,
     pub seed: Option<Given<u64>>,
@@ -194,6 +198,8 @@ impl Draft {
             warmup: self.warmup.or(base.warmup),
             cooldown: self.cooldown.or(base.cooldown),
             grace: self.grace.or(base.grace),
+            max_errors: self.max_errors.or(base.max_errors),
+            max_error_rate: self.max_error_rate.or(base.max_error_rate),
             seed: self.seed.or(base.seed),
             health_limits: self.health_limits.over(base.health_limits),
             compare: self.compare.or(base.compare),

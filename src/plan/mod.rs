@@ -87,8 +87,22 @@ pub struct Plan {
     /// Above which values of its own the client calls a run DEGRADED or INVALID.
     #[serde(default)]
     pub health_limits: health::Limits,
+    /// How much may go wrong before the run is ended.
+    #[serde(default)]
+    pub error_limits: ErrorLimits,
     /// Source of all that is random.
     pub seed: u64,
+}
+
+/// How much may go wrong before a run is ended. What this client ended itself is not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ErrorLimits {
+    /// So many failures end it; `None` sets no limit.
+    #[serde(rename = "max_errors")]
+    pub most: Option<NonZeroU64>,
+    /// A larger share of failures, from 0 to 1, ends it, once 20 requests have ended; `None` sets no limit.
+    #[serde(rename = "max_error_rate")]
+    pub rate: Option<f64>,
 }
 
 /// How much load a run puts on the server.

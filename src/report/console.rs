@@ -66,7 +66,11 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     }
     row("Started", &report.started, out)?;
     if !report.complete {
-        row("INCOMPLETE", "interrupted before its planned end", out)?;
+        let why = match &report.stopped_by {
+            Some(limit) => format!("ended early: {limit}"),
+            None => "interrupted before its planned end".to_owned(),
+        };
+        row("INCOMPLETE", &why, out)?;
     }
     Ok(())
 }
@@ -268,7 +272,9 @@ fn errors(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
         let group = serde_json::to_value(line.group)?;
         let group = group.as_str().unwrap_or_default();
         writeln!(out, "  {count:>7} × {} ({group} group): {}", line.kind, line.meaning)?;
-        writeln!(out, "            e.g. request {}: {}", line.first_request, printable(&line.example, 200))?;
+        let times = format!("from {} to {} s", significant(line.first_s), significant(line.last_s));
+        let example = printable(&line.example, 200);
+        writeln!(out, "            {times}; e.g. request {}: {example}", line.first_request)?;
     }
     Ok(())
 }

@@ -44,8 +44,11 @@ pub struct Report {
     pub started: String,
     /// When it ended, UTC, RFC 3339.
     pub ended: String,
-    /// Whether the run went on to its planned end; false when it was interrupted.
+    /// Whether the run went on to its planned end; false when it was interrupted or stopped.
     pub complete: bool,
+    /// Which limit of its own ended the run early, in words; `None` if none did.
+    #[serde(default)]
+    pub stopped_by: Option<String>,
     /// What was to be done.
     pub plan: Plan,
     /// What tells its schedule from others; `None` in a closed loop. Of a run that was interrupted, the schedule as far

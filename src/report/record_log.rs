@@ -54,6 +54,9 @@ pub struct LogEnd {
     pub ended: String,
     /// Whether the run went on to its planned end.
     pub complete: bool,
+    /// Which limit of its own ended it early.
+    #[serde(default)]
+    pub stopped_by: Option<String>,
     /// What tells its schedule from others.
     pub schedule: Option<ScheduleHash>,
     /// What it cost the client, and whether its figures can be believed.
@@ -293,6 +296,7 @@ impl RecordLog {
         self.line(&LogLine::End(Box::new(LogEnd {
             ended: report.ended.clone(),
             complete: report.complete,
+            stopped_by: report.stopped_by.clone(),
             schedule: report.schedule.clone(),
             health: report.health.clone(),
             server: report.server.clone(),

@@ -183,6 +183,12 @@ pub struct ErrorLine {
     pub example: String,
     /// The number of the first of them.
     pub first_request: u64,
+    /// When the first and the last of them ended, in seconds from the start of the run's first request.
+    #[serde(default)]
+    pub first_s: f64,
+    /// See `first_s`.
+    #[serde(default)]
+    pub last_s: f64,
 }
 
 /// Connections of the measured requests.

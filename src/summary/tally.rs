@@ -36,12 +36,21 @@ pub struct Tally {
     events: u64,
     reads: u64,
     unstamped_reads: u64,
-    errors: BTreeMap<FailureKind, (u64, Failure, u64)>,
+    errors: BTreeMap<FailureKind, Failures>,
     statuses: BTreeMap<u16, u64>,
     finish_reasons: BTreeMap<String, u64>,
     connections: Connections,
     bytes: Bytes,
     server_timings: BTreeMap<String, Samples>,
+}
+
+/// The failures of one kind: their number, the first of them, and when first and last ended.
+#[derive(Debug)]
+struct Failures {
+    count: u64,
+    example: Failure,
+    first_request: u64,
+    ended: (Moment, Moment),
 }
 
 /// First, last and number of some moments.
@@ -169,7 +178,7 @@ impl Sink for Tally {
         self.add_wire(record);
         match record.failure() {
             None => self.add_success(record),
-            Some(failure) => self.add_failure(record.id, failure),
+            Some(failure) => self.add_failure(record, failure),
         }
     }
 }
@@ -206,10 +215,17 @@ impl Tally {
         sample(&mut self.times.tls, record.connection.tls.map(nanos));
     }
 
-    fn add_failure(&mut self, id: u64, failure: &Failure) {
+    fn add_failure(&mut self, record: &Record, failure: &Failure) {
         *if failure.kind.is_of_client() { &mut self.by_client } else { &mut self.failed } += 1;
-        let line = self.errors.entry(failure.kind).or_insert_with(|| (0, failure.clone(), id));
-        line.0 += 1;
+        let end = record.moments.end;
+        let of_kind = self.errors.entry(failure.kind).or_insert_with(|| Failures {
+            count: 0,
+            example: failure.clone(),
+            first_request: record.id,
+            ended: (end, end),
+        });
+        of_kind.count += 1;
+        of_kind.ended = (of_kind.ended.0.min(end), of_kind.ended.1.max(end));
     }
 
     fn add_success(&mut self, record: &Record) {
@@ -317,12 +333,12 @@ impl Tally {
                 no_worker_free: self.no_worker_free,
             },
             duration_s: duration.map(|d| d.as_secs_f64()),
-            windows: self.windows.into_windows(),
+            windows: self.windows.windows(),
             throughput,
             tokens: self.tokens,
             latency,
             mean_in_flight: seconds.map(|s| self.busy.as_secs_f64() / s),
-            errors: error_lines(self.errors),
+            errors: error_lines(self.errors, self.windows.origin().unwrap_or_default()),
             statuses: self.statuses,
             finish_reasons: self.finish_reasons,
             connections: self.connections,
@@ -387,16 +403,18 @@ fn sample(samples: &mut Samples, value: Option<u64>) {
     }
 }
 
-fn error_lines(errors: BTreeMap<FailureKind, (u64, Failure, u64)>) -> Vec<ErrorLine> {
+fn error_lines(errors: BTreeMap<FailureKind, Failures>, origin: Moment) -> Vec<ErrorLine> {
     let mut lines: Vec<ErrorLine> = errors
         .into_iter()
-        .map(|(kind, (count, failure, first_request))| ErrorLine {
+        .map(|(kind, of_kind)| ErrorLine {
             kind: kind.name(),
             group: kind.group(),
             meaning: kind.meaning().into(),
-            count,
-            example: failure.message,
-            first_request,
+            count: of_kind.count,
+            example: of_kind.example.message,
+            first_request: of_kind.first_request,
+            first_s: of_kind.ended.0.since(origin).as_secs_f64(),
+            last_s: of_kind.ended.1.since(origin).as_secs_f64(),
         })
         .collect();
     lines.sort_by_key(|line| std::cmp::Reverse(line.count));

@@ -153,12 +153,14 @@ impl WindowTally {
         }
     }
 
+    /// When the first request started; `None` without any.
+    pub fn origin(&self) -> Option<Moment> {
+        [self.warmup, self.measured, self.cooldown].into_iter().filter_map(Span::first_start).min()
+    }
+
     /// What it comes to.
-    pub fn into_windows(self) -> Windows {
-        let spans = [self.warmup, self.measured, self.cooldown];
-        let Some(origin) = spans.into_iter().filter_map(Span::first_start).min() else {
-            return Windows::default();
-        };
+    pub fn windows(&self) -> Windows {
+        let Some(origin) = self.origin() else { return Windows::default() };
         Windows {
             warmup: self.warmup.window(origin),
             measured: self.measured.window(origin),
@@ -251,7 +253,7 @@ impl Series {
             let covered = until.min(begin + self.width).saturating_sub(from.max(begin));
             amount * (covered as f64 / self.width as f64)
         };
-        self.bins.iter().enumerate().map(share).sum()
+        self.bins.iter().enumerate().map(share).fold(0.0, |sum, share| sum + share)
     }
 }
 

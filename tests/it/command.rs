@@ -562,6 +562,33 @@ fn a_run_whose_time_is_up_gives_stuck_streams_up_after_the_grace() {
     );
 }
 
+#[test]
+fn too_many_failures_end_a_run_with_its_report() {
+    let (folder, failing, half) = (
+        folder(),
+        start(Behavior { fail: 1.0, ..Behavior::flat_out() }),
+        start(Behavior { fail: 0.5, ..Behavior::flat_out() }),
+    );
+    let base = ["-q", "-t", "2", "-n", "10000", "--max-tokens", "2", "--url"];
+    for (name, server, limit, code_wanted, most) in [
+        ("all", &failing, ["--max-errors", "5"], 1, 5_000),
+        ("some", &half, ["--max-errors", "5"], 99, 5_000),
+        ("share", &half, ["--max-error-rate", "10%"], 99, 5_000),
+    ] {
+        let file = format!("{name}.json");
+        let output = run(folder.path(), &[&base[..], &[&server.url()], &limit, &["-o", &file]].concat());
+        assert_eq!(code(&output), code_wanted, "{name}: {}", err(&output));
+        assert!(out(&output).contains("INCOMPLETE           ended early: "), "{name}: {}", out(&output));
+        let report = json(&folder.path().join(&file));
+        assert_eq!(report["complete"], false, "{name}");
+        assert!(report["stopped_by"].as_str().expect("text").contains(limit[0]), "{name}");
+        assert!(report["summary"]["requests"]["failed"].as_u64().expect("a count") >= 3, "{name}");
+        assert!(report["summary"]["requests"]["sent"].as_u64().expect("a count") <= most, "{name}");
+    }
+    let enough = ["-q", "-n", "40", "--max-tokens", "2", "--max-error-rate", "90%", "--url", &half.url()];
+    succeeds(&run(folder.path(), &enough));
+}
+
 fn path(path: &Path) -> &str {
     path.to_str().expect("a plain path")
 }

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::arrivals::Shape;
 use crate::plan::{ArrivalName, Extent};
 use crate::text::printable;
-use crate::units::{Rate, parse_duration};
+use crate::units::{Rate, parse_duration, parse_share};
 use crate::wire::Dialect;
 
 pub const ABOVE_0: &str = "write a whole number above 0";
@@ -82,6 +82,12 @@ pub fn whole(raw: &RawValue, help: &str) -> Result<u64, String> {
 pub fn temperature(raw: &RawValue) -> Result<f64, String> {
     let temperature = serde_json::from_str::<f64>(raw.get()).ok().filter(|t| *t >= 0.0);
     temperature.ok_or_else(|| is_no_such_number(raw, "write a number from 0 up, such as 0.7"))
+}
+
+/// A number from 0 to 1, or a percentage in quotes.
+pub fn share(raw: &RawValue) -> Result<f64, String> {
+    let written = if kind(raw) == "a string" { text(raw)? } else { raw.get().to_owned() };
+    parse_share(&written).map_err(|_| is_no_such_number(raw, "write a share, such as 0.05 or \"5%\""))
 }
 
 pub fn number_above_0(raw: &RawValue) -> Result<f64, String> {

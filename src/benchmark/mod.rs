@@ -1,8 +1,12 @@
 //! The programmatic face: a plan made into a run, and the documented `BenchmarkConfig` and `Benchmarker`.
 
+mod error_limit;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use error_limit::ErrorLimit;
 
 use crate::accuracy::Calibration;
 use crate::backend::{Backend, Client, Request, Settings};
@@ -30,7 +34,8 @@ pub struct Run<'a, 'b> {
     pub server_metrics: bool,
     /// What a calibration before the run found; goes into the report as it is.
     pub calibration: Option<Calibration>,
-    /// Ends the run early: no further request is sent.
+    /// Ends the run early: no further request is sent, and those under way are given up after a while, or at once if
+    /// the stop is urgent. Taken note of within a fifth of a second.
     pub stop: &'a Stop,
 }
 
@@ -43,6 +48,8 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
     let client = Client::new(plan.server.clone()).map_err(Error::Server)?;
     let workload = Workload::new(&plan.request, &plan.prompt, plan.unique_prompts.then_some(plan.seed));
     let secrets = plan.server.secrets();
+    let (stopper, stop) = stop_pair();
+    let mut error_limit = ErrorLimit::new(plan.error_limits, stopper, run.stop);
     let setup = Setup {
         request: &|id| Request { id: plan.request_id(id), body: workload.body(id) },
         backend: &|| -> Box<dyn Backend> { Box::new(client.backend()) },
@@ -51,7 +58,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         secrets: &secrets,
         seed: plan.seed,
         clock: &SystemClock,
-        stop: run.stop,
+        stop: &stop,
     };
     let environment = Environment::here();
     let watch = run.server_metrics.then(|| Watch::begin(&client, &plan.server.endpoint.url));
@@ -70,6 +77,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         });
         sinks.push(log);
     }
+    sinks.push(&mut error_limit);
     for sink in run.sinks {
         sinks.push(sink);
     }
@@ -82,7 +90,8 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         Some(watch) => watch.during(work)?,
         None => work()?,
     };
-    let complete = !run.stop.requested();
+    let stopped_by = error_limit.into_reason();
+    let complete = stopped_by.is_none() && !run.stop.requested();
     let (succeeded, failed) = tally.ended();
     let summary = tally.into_summary();
     let evidence = Evidence {
@@ -104,6 +113,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         started: started.rfc3339(),
         ended: ended.rfc3339(),
         complete,
+        stopped_by,
         plan: plan.clone(),
         schedule,
         health,
