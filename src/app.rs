@@ -52,7 +52,20 @@ pub fn run(mut order: RunOrder, stop: &Stop, streams: &mut Streams<'_>) -> Resul
     }
     let suite = order.draft.check(&mut benchmark::ask_model)?;
     let files = Files::create(&suite)?;
-    make_runs(&suite, files, &order, stop, streams)
+    let code = make_runs(&suite, files, &order, stop, streams);
+    if let Some(simulator) = &simulator {
+        remark_hits(simulator, streams);
+    }
+    code
+}
+
+/// Says how often the simulator's faults have hit, for comparison with what was measured.
+fn remark_hits(simulator: &Simulator, streams: &mut Streams<'_>) {
+    let hits: Vec<String> =
+        simulator.hits().iter().map(|(fault, count)| format!("{fault} {count}")).collect();
+    if !hits.is_empty() {
+        streams.remark(format_args!("requests hit by faults of the simulated server: {}", hits.join(", ")));
+    }
 }
 
 fn start(behavior: crate::sim::Behavior) -> Result<Simulator, Error> {
@@ -379,6 +392,7 @@ pub fn simulate(order: SimulateOrder, stop: &Stop, streams: &mut Streams<'_>) ->
     streams.remark(format_args!("simulated server on {url}: {}", simulator.behavior()));
     streams.remark(format_args!("measure it with: vllm-loadgen --url {url} --threads 20 --completions 500"));
     simulator.run_until(stop);
+    remark_hits(&simulator, streams);
     Ok(ExitCode::Success)
 }
 

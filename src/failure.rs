@@ -3,6 +3,7 @@
 //! A failure is a measurement, not an error of the tool: it is counted and the run goes on.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -33,7 +34,7 @@ pub enum FailureKind {
     IdleTimeout,
     /// The whole request took longer than its timeout.
     TotalTimeout,
-    /// The server closed the connection before any byte of the reply.
+    /// The server closed the connection before the reply's head was complete.
     ClosedBeforeReply,
     /// The server reset the connection before the reply's head was complete.
     ResetBeforeReply,
@@ -202,12 +203,19 @@ pub struct Failure {
     pub kind: FailureKind,
     /// The cause in the words of the server or the system: one line, shortened, without control characters.
     pub message: String,
+    /// How long the server asked to be left alone (`Retry-After`, in seconds); noted only, nothing is sent again.
+    pub retry_after: Option<Duration>,
 }
 
 impl Failure {
     /// A failure whose message may come from anywhere: it is made printable and short.
     pub fn new(kind: FailureKind, message: impl AsRef<str>) -> Self {
-        Self { kind, message: text::printable(message.as_ref(), MESSAGE_CHARS) }
+        Self { kind, message: text::printable(message.as_ref(), MESSAGE_CHARS), retry_after: None }
+    }
+
+    /// The same, from a server that asked to be left alone for so long.
+    pub fn with_retry_after(self, retry_after: Option<Duration>) -> Self {
+        Self { retry_after, ..self }
     }
 }
 

@@ -223,6 +223,7 @@ mod tests {
                 first_request: 0,
                 first_s: 0.0,
                 last_s: 0.0,
+                retry_after_s: None,
             }];
         }
         summary

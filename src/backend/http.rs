@@ -298,9 +298,26 @@ fn classify(error: &Error, marks: &Marks, in_body: bool) -> Failure {
         Some(Cause::ConnectTimeout) => format!("after {}", show_duration(marks.connect_timeout)),
         Some(Cause::Idle) => format!("no byte for {}", show_duration(marks.idle)),
         Some(Cause::Total) => "the time for the request was over".to_owned(),
-        None => error.to_string(),
+        None => words(error),
     };
     Failure::new(kind, message)
+}
+
+/// What ureq says, in words for whoever does not know ureq.
+fn words(error: &Error) -> String {
+    match error {
+        Error::LargeResponseHeader(..) => {
+            format!("the reply's head is longer than {} KiB", INPUT_BUFFER / 1024)
+        }
+        _ if is_end(error) => "the server closed the connection".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Whether the stream ended where more was to come.
+fn is_end(error: &Error) -> bool {
+    use std::io::ErrorKind::{NotConnected, UnexpectedEof};
+    matches!(error, Error::Io(io) if matches!(io.kind(), NotConnected | UnexpectedEof))
 }
 
 fn kind_of(error: &Error, marks: &Marks, in_body: bool) -> FailureKind {
@@ -361,17 +378,11 @@ fn io_kind(
 fn protocol_kind(error: &Error, marks: &Marks, in_body: bool) -> FailureKind {
     match error {
         Error::HostNotFound => FailureKind::Dns,
-        Error::Io(io) if io.kind() == std::io::ErrorKind::UnexpectedEof || is_disconnect(error) => {
-            match (in_body, marks.phase) {
-                (_, Phase::Handshake) => FailureKind::TlsHandshake,
-                (true, _) => FailureKind::TruncatedBody,
-                (false, _) => FailureKind::ClosedBeforeReply,
-            }
-        }
+        _ if is_end(error) => match (in_body, marks.phase) {
+            (_, Phase::Handshake) => FailureKind::TlsHandshake,
+            (true, _) => FailureKind::TruncatedBody,
+            (false, _) => FailureKind::ClosedBeforeReply,
+        },
         _ => FailureKind::Protocol,
     }
-}
-
-fn is_disconnect(error: &Error) -> bool {
-    matches!(error, Error::Io(io) if io.kind() == std::io::ErrorKind::NotConnected)
 }

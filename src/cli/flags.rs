@@ -146,7 +146,7 @@ pub struct Flags {
     /// start a simulated server in this process and measure that
     #[argh(switch)]
     pub simulate: bool,
-    /// how it behaves, such as ttft=80ms,itl=12ms,slots=16,fail=5% (implies --simulate)
+    /// how it behaves, such as ttft=80ms,itl=12ms,slots=16,fail=5%,fault=reset=5 (implies --simulate)
     #[argh(option, arg_name = "K=V,...")]
     pub behavior: Option<String>,
 
@@ -283,7 +283,8 @@ pub struct Selftest {
     subcommand,
     name = "simulate",
     help_triggers("-h", "--help"),
-    example = "A server that is slower under load:\n  {command_name} --port 8000 --ttft 80ms --itl 12ms --slots 16"
+    example = "A server that is slower under load:\n  {command_name} --port 8000 --ttft 80ms --itl 12ms --slots 16",
+    example = "A server that resets 5 of 100 connections and leaves 1 waiting:\n  {command_name} --fault reset=5 --fault stall=1"
 )]
 pub struct Simulate {
     /// port to listen on; 0 takes a free one (default: 8000)
@@ -319,6 +320,9 @@ pub struct Simulate {
     /// share of requests answered with status 500 (default: 0%)
     #[argh(option, arg_name = "SHARE")]
     pub fail: Option<String>,
+    /// do something wrong or odd to a percentage of requests, such as reset=5 or stall=0.5; may be repeated; a wrong KIND lists all
+    #[argh(option, arg_name = "KIND=PERCENT")]
+    pub fault: Vec<String>,
     /// file that holds a key which clients must send
     #[argh(option, arg_name = "FILE")]
     pub api_key_file: Option<String>,

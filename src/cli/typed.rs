@@ -170,6 +170,11 @@ impl Typed {
                 self.add(format!("--{key} '{value}'"), problem);
             }
         }
+        for value in &flags.fault {
+            if let Err(problem) = set(&mut behavior, "fault", value) {
+                self.add(format!("--fault '{value}'"), problem);
+            }
+        }
         behavior
     }
 
@@ -215,7 +220,7 @@ fn stream_counts(text: &str) -> Result<Vec<NonZeroUsize>, String> {
 
 /// What can be set in a behavior.
 const SETTINGS: &str =
-    "model, ttft, itl, jitter, slots, slowdown, output-tokens, tokens-per-event, fail, seed";
+    "model, ttft, itl, jitter, slots, slowdown, output-tokens, tokens-per-event, fail, fault, seed";
 
 fn set(behavior: &mut Behavior, key: &str, value: &str) -> Result<(), String> {
     let above_0 =
@@ -230,6 +235,7 @@ fn set(behavior: &mut Behavior, key: &str, value: &str) -> Result<(), String> {
         "output-tokens" => behavior.output_tokens = NonZeroU64::new(whole(value)?),
         "tokens-per-event" => behavior.tokens_per_event = above_0(whole(value)?)?,
         "fail" => behavior.fail = parse_share(value)?,
+        "fault" => behavior.faults.add(value)?,
         "seed" => behavior.seed = whole(value)?,
         _ => return Err(format!("unknown setting; expected one of {SETTINGS}")),
     }

@@ -1,6 +1,7 @@
 //! From the chunks of one reply to the facts of its record.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use crate::backend::{Chunk, Exchange, Head, Trace};
 use crate::clock::Moment;
@@ -18,6 +19,9 @@ pub struct Intake {
     reads: u64,
     last_body: Option<Moment>,
     timings: Vec<(String, f64)>,
+    retry_after: Option<Duration>,
+    /// Where a redirect points.
+    location: Option<String>,
 }
 
 /// How the body is read.
@@ -26,6 +30,8 @@ enum Body {
     Unknown,
     /// A reply in the API's dialect.
     Reply(Box<ReplyReader>),
+    /// A reply in this content coding, which nobody asked for: it is not read.
+    Encoded(String),
     /// The body of an error status: its beginning.
     Error(Vec<u8>),
 }
@@ -45,7 +51,17 @@ impl Intake {
     pub fn new(dialect: Dialect) -> Self {
         let seen = Seen { is_stream: false, first_event: None, token_events: Vec::new(), tokens_before: 0 };
         let body = Body::Unknown;
-        Self { dialect, status: None, body, seen, reads: 0, last_body: None, timings: Vec::new() }
+        Self {
+            dialect,
+            status: None,
+            body,
+            seen,
+            reads: 0,
+            last_body: None,
+            timings: Vec::new(),
+            retry_after: None,
+            location: None,
+        }
     }
 
     /// Takes in the next part of the reply.
@@ -61,7 +77,14 @@ impl Intake {
         for (name, value) in head.headers {
             self.timings.extend(observe::timing_header(name, value));
         }
+        self.retry_after = head.header("retry-after").and_then(seconds);
+        self.location =
+            head.header("location").filter(|_| (300..400).contains(&head.status)).map(str::to_owned);
         self.body = if (200..300).contains(&head.status) {
+            if let Some(coding) = coding(head) {
+                self.body = Body::Encoded(coding.to_owned());
+                return;
+            }
             let form = Form::of_content_type(head.header("content-type").unwrap_or_default());
             self.seen.is_stream = form == Form::Stream;
             Body::Reply(Box::new(ReplyReader::new(self.dialect, form)))
@@ -74,7 +97,7 @@ impl Intake {
         self.reads += 1;
         self.last_body = Some(at);
         match &mut self.body {
-            Body::Unknown => {}
+            Body::Unknown | Body::Encoded(_) => {}
             Body::Reply(reader) => reader.push(bytes, &mut |event| self.seen.note(&event, at)),
             Body::Error(body) => {
                 let room = ERROR_BODY.saturating_sub(body.len());
@@ -132,9 +155,11 @@ impl Intake {
             Body::Unknown => (Answer::default(), broken.or_else(|| Some(no_head()))),
             Body::Error(body) => {
                 let status = self.status.unwrap_or_default();
-                let failure = Failure::new(FailureKind::Http(status), wire::error_message(&body));
-                (Answer::default(), Some(failure))
+                let message = self.location.take().map_or_else(|| wire::error_message(&body), redirected);
+                let failure = Failure::new(FailureKind::Http(status), message);
+                (Answer::default(), Some(failure.with_retry_after(self.retry_after)))
             }
+            Body::Encoded(coding) => (Answer::default(), broken.or_else(|| Some(encoded(&coding)))),
             Body::Reply(reader) => {
                 let mut answer = reader.finish(&mut |event| self.seen.note(&event, end));
                 let told = answer.failure.take();
@@ -144,6 +169,32 @@ impl Intake {
             }
         }
     }
+}
+
+/// `Retry-After` in seconds. A date, the other form, hangs on the server's clock and is left out.
+fn seconds(value: &str) -> Option<Duration> {
+    let is_whole = value.bytes().all(|byte| byte.is_ascii_digit());
+    value.parse().ok().filter(|_| is_whole).map(Duration::from_secs)
+}
+
+fn redirected(location: String) -> String {
+    format!("redirected to {location}; redirects are not followed: measure that URL itself")
+}
+
+/// What the body is encoded with, if it is not as it should be.
+fn coding<'a>(head: Head<'a>) -> Option<&'a str> {
+    let codings = ["content-encoding", "transfer-encoding"].into_iter().filter_map(|name| head.header(name));
+    let is_plain =
+        |coding: &&str| ["", "identity", "chunked"].iter().any(|plain| coding.eq_ignore_ascii_case(plain));
+    codings.flat_map(|codings| codings.split(',')).map(str::trim).find(|coding| !is_plain(coding))
+}
+
+fn encoded(coding: &str) -> Failure {
+    let message = format!(
+        "the reply is encoded as '{coding}', which was not asked for; let the server, or the proxy before it, not \
+         compress"
+    );
+    Failure::new(FailureKind::UnparseableReply, message)
 }
 
 fn no_head() -> Failure {

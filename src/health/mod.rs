@@ -292,6 +292,7 @@ mod tests {
                 first_request: 0,
                 first_s: 0.0,
                 last_s: 0.0,
+                retry_after_s: None,
             }];
         };
         check(own, Verdict::Invalid, "want of descriptors, ports or memory here: 1.00%");

@@ -8,7 +8,7 @@ use super::Report;
 use crate::analysis::{Sweep, remarks};
 use crate::health::{Health, Verdict};
 use crate::plan::SuiteKind;
-use crate::summary::{Distribution, STATISTICS, Statistic, Summary};
+use crate::summary::{Distribution, RetryAfter, STATISTICS, Statistic, Summary};
 use crate::text::printable;
 use crate::units::{show_count, show_counted, show_duration, show_share, significant};
 
@@ -275,6 +275,10 @@ fn errors(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
         let times = format!("from {} to {} s", significant(line.first_s), significant(line.last_s));
         let example = printable(&line.example, 200);
         writeln!(out, "            {times}; e.g. request {}: {example}", line.first_request)?;
+        if let Some(RetryAfter { min, max }) = line.retry_after_s {
+            let seconds = if min == max { min.to_string() } else { format!("{min} to {max}") };
+            writeln!(out, "            server says: retry after {seconds} s; nothing is sent again")?;
+        }
     }
     Ok(())
 }

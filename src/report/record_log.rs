@@ -86,6 +86,8 @@ pub struct LoggedRecord {
     outcome: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry_after_s: Option<u64>,
     status: Option<u16>,
     due: Moment,
     taken: Moment,
@@ -141,6 +143,7 @@ impl From<&Record> for LoggedRecord {
             phase: record.phase,
             outcome: failure.map_or_else(|| SUCCESS.to_owned(), |failure| failure.kind.name()),
             error: failure.map(|failure| failure.message.clone()),
+            retry_after_s: failure.and_then(|failure| Some(failure.retry_after?.as_secs())),
             status: record.status,
             due: moments.due,
             taken: moments.taken,
@@ -189,7 +192,8 @@ impl TryFrom<LoggedRecord> for Record {
             let kind = FailureKind::of_name(&logged.outcome).ok_or_else(|| {
                 format!("'{}' is no kind of failure", crate::text::printable(&logged.outcome, 40))
             })?;
-            Outcome::Failed(Failure::new(kind, logged.error.unwrap_or_default()))
+            let retry_after = logged.retry_after_s.map(Duration::from_secs);
+            Outcome::Failed(Failure { retry_after, ..Failure::new(kind, logged.error.unwrap_or_default()) })
         };
         let mut at = 0_i64;
         let counts = logged.event_tokens.into_iter().chain(std::iter::repeat(0));

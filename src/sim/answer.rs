@@ -1,5 +1,6 @@
 //! Lives through one answer: waits for a slot, then token by token, counting before sending.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
@@ -11,14 +12,17 @@ use parking_lot::Mutex;
 
 use super::ask::{Ask, Delivery};
 use super::behavior::Behavior;
+use super::bend::{self, Bent, Course};
 use super::capacity::{Capacity, Slot, Waited};
-use super::events::{EventStream, Heading, Tokens, whole};
+use super::events::{EventStream, Frame, Heading, Tokens, whole};
+use super::fault::{self, Effect, Fault};
 use super::http::Persistence;
 use super::metrics::Metrics;
-use super::pace::{self, Length, Pace};
+use super::pace::{self, Finish, Length, Pace};
 use super::refusal::Refusal;
-use super::reply::{Reply, send, stream_head};
+use super::reply::{Reply, Shape, send, stream_head};
 use crate::clock::{Clock, Date, Moment, Stop, SystemClock};
+use crate::random::{self, Purpose};
 
 /// What really happened to a request that was answered to its end. All moments are the server's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +42,15 @@ pub struct Served {
     pub written: Vec<Moment>,
 }
 
+/// A request that a fault has hit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faulted {
+    /// As in [`Served::request_id`]. A request that comes twice is hit twice.
+    pub request_id: String,
+    /// What hit it.
+    pub fault: Fault,
+}
+
 /// The model behind the server: what all connections share.
 pub struct Model {
     /// How it behaves.
@@ -48,6 +61,10 @@ pub struct Model {
     pub metrics: Metrics,
     /// What it did, if it keeps a log.
     pub served: Mutex<Vec<Served>>,
+    /// Whom faults have hit, if it keeps a log.
+    pub faulted: Mutex<Vec<Faulted>>,
+    /// How often each fault has hit.
+    pub hits: Mutex<BTreeMap<Fault, u64>>,
     /// Requests for text so far: the number of the next is what its draws hang on.
     arrivals: AtomicU64,
 }
@@ -59,17 +76,37 @@ impl Model {
             capacity: Capacity::new(behavior.slots),
             metrics: Metrics::new(Date::now().unix_seconds()),
             served: Mutex::default(),
+            faulted: Mutex::default(),
+            hits: Mutex::default(),
             arrivals: AtomicU64::new(0),
             behavior,
         }
     }
 
     /// Keeps what was done, before the last of it is written. That moment is taken when nothing is left to wait for.
-    fn note(&self, truth: Served, last_events: usize) {
+    fn keep(&self, truth: Served, last_events: usize) {
+        if !self.behavior.keep_log {
+            return;
+        }
         let mut served = self.served.lock();
         served.push(truth);
         if let Some(Served { written, .. }) = served.last_mut() {
             written.extend(std::iter::repeat_n(SystemClock.now(), last_events));
+        }
+    }
+
+    /// The fault that hits this request, if one does.
+    fn fault(&self, ask: &Ask, request_id: Option<&str>, item: u64) -> Option<Fault> {
+        let number = fault::number_of(request_id).unwrap_or(item);
+        let fault = self.behavior.faults.draw(self.behavior.seed, number)?;
+        let can_hit = ask.delivery != Delivery::Whole || !fault.needs_events();
+        can_hit.then_some(fault)
+    }
+
+    fn note(&self, fault: Fault, request_id: &str) {
+        *self.hits.lock().entry(fault).or_default() += 1;
+        if self.behavior.keep_log {
+            self.faulted.lock().push(Faulted { request_id: request_id.to_owned(), fault });
         }
     }
 }
@@ -104,7 +141,7 @@ impl Line<'_> {
 /// Answers a request that was read at `received`.
 ///
 /// # Errors
-/// When the client went away or the connection was cut.
+/// When the client went away or the connection was cut, be it by a fault.
 pub fn answer(
     model: &Model,
     ask: Ask,
@@ -120,8 +157,18 @@ pub fn answer(
     let mut pace = Pace::new(&model.behavior, item);
     // drawn whether it is used or not, so that the draws after it are the same
     let own_id = pace.id();
+    let fault = model.fault(&ask, request_id.as_deref(), item);
     let id = request_id.unwrap_or(own_id);
-    let length = pace.length(ask.limits);
+    if let Some(fault) = fault {
+        model.note(fault, &id);
+        if fault.effect() == Effect::NoReply {
+            return bend::instead_of_reply(fault, line);
+        }
+    }
+    let length = match fault {
+        Some(Fault::Empty) => Length { tokens: 0, finish: Finish::Stop },
+        _ => pace.length(ask.limits),
+    };
     let heading = Heading {
         dialect: ask.dialect,
         id: id.clone(),
@@ -129,13 +176,27 @@ pub fn answer(
         created: Date::now().unix_seconds() as u64,
         prompt_tokens: ask.prompt_tokens,
     };
-    let form = match ask.delivery {
-        Delivery::Whole => Form::Whole(heading),
+    let bent = |shape| {
+        let cuts = |fault| {
+            Bent::new(fault, line, shape, random::stream(model.behavior.seed, Purpose::Faults, !item))
+        };
+        fault.map(cuts)
+    };
+    let (form, bent) = match ask.delivery {
+        Delivery::Whole => (Form::Whole(heading), bent(Shape::WHOLE)),
         Delivery::Stream(usage) => {
+            let mut bent = bent(Shape::STREAM);
             // in a packet of its own, before there is a slot, as vLLM does
-            send(line.stream, stream_head(line.persistence).as_bytes())?;
-            Form::Stream(EventStream::new(heading, usage, length))
+            let frame = match &mut bent {
+                Some(bent) => bent.begin().map(|()| Frame::Bare)?,
+                None => send(line.stream, stream_head(line.persistence).as_bytes()).map(|()| Frame::Chunk)?,
+            };
+            (Form::Stream(EventStream::new(heading, usage, length, frame)), bent)
         }
+    };
+    let tokens_per_event = match fault {
+        Some(Fault::SeveralTokens) => SEVERAL,
+        _ => model.behavior.tokens_per_event.get() as u64,
     };
     let (slot, started) = enter(model, received, line)?;
     let written = if model.behavior.keep_log { length.tokens.min(MAX_RESERVED) as usize } else { 0 };
@@ -143,9 +204,24 @@ pub fn answer(
     let truth =
         Served { request_id: id, received, first_token: started, last_token: started, tokens: 0, written };
     let prompt_tokens = ask.prompt_tokens;
-    Generation { model, line, pace, length, prompt_tokens, form, truth, uncounted: 0, unwritten: 0 }
-        .run(slot, started)
+    let answer = Generation {
+        model,
+        line,
+        pace,
+        length,
+        prompt_tokens,
+        tokens_per_event,
+        form,
+        bent,
+        truth,
+        uncounted: 0,
+        unwritten: 0,
+    };
+    answer.run(slot, started)
 }
+
+/// Tokens in an event where the fault wants several.
+const SEVERAL: u64 = 4;
 
 /// Waits for a slot and says when it came.
 fn enter<'a>(model: &'a Model, received: Moment, line: &Line<'_>) -> io::Result<(Slot<'a>, Moment)> {
@@ -165,7 +241,10 @@ struct Generation<'a> {
     pace: Pace<'a>,
     length: Length,
     prompt_tokens: u64,
+    tokens_per_event: u64,
     form: Form,
+    /// The fault that hits it.
+    bent: Option<Bent<'a>>,
     /// Counts the tokens that the metrics know of.
     truth: Served,
     /// Tokens made since then.
@@ -195,7 +274,9 @@ impl<'a> Generation<'a> {
             made = tokens.end;
             due = due + self.time_for(&tokens);
             if due > now || self.is_full() {
-                self.deliver(now)?;
+                if self.deliver(now)? == Course::IsOver {
+                    return Ok(());
+                }
                 if !SystemClock.wait_until(due, self.line.stop) {
                     return Err(io::ErrorKind::ConnectionAborted.into());
                 }
@@ -208,7 +289,7 @@ impl<'a> Generation<'a> {
 
     /// The tokens of the next event. As in vLLM, the first token does not wait for others.
     fn next_event(&self, made: u64) -> Tokens {
-        let size = if made == 0 { 1 } else { self.model.behavior.tokens_per_event.get() as u64 };
+        let size = if made == 0 { 1 } else { self.tokens_per_event };
         made..made.saturating_add(size).min(self.length.tokens)
     }
 
@@ -235,22 +316,25 @@ impl<'a> Generation<'a> {
     }
 
     /// Counts the tokens made, then sends them. For an answer in one piece it looks if the client is still there.
-    fn deliver(&mut self, now: Moment) -> io::Result<()> {
+    fn deliver(&mut self, now: Moment) -> io::Result<Course> {
         if self.uncounted == 0 {
-            return Ok(());
+            return Ok(Course::GoesOn);
         }
         self.count(now);
         match &mut self.form {
             Form::Whole(_) if self.line.hung_up() => Err(io::ErrorKind::ConnectionReset.into()),
-            Form::Whole(_) => Ok(()),
+            Form::Whole(_) => Ok(Course::GoesOn),
             Form::Stream(stream) => {
                 if self.model.behavior.keep_log {
                     self.truth.written.extend(std::iter::repeat_n(SystemClock.now(), self.unwritten));
                 }
                 self.unwritten = 0;
-                send(self.line.stream, stream.bytes())?;
+                let course = match &mut self.bent {
+                    Some(bent) => bent.events(stream.bytes())?,
+                    None => send(self.line.stream, stream.bytes()).map(|()| Course::GoesOn)?,
+                };
                 stream.clear();
-                Ok(())
+                Ok(course)
             }
         }
     }
@@ -277,25 +361,32 @@ impl<'a> Generation<'a> {
     /// answer finds it in the metrics, and finds the slot free.
     fn end(mut self, slot: Slot<'a>, now: Moment) -> io::Result<()> {
         self.count(now);
-        let Self { model, line, length, mut form, truth, unwritten, .. } = self;
+        let Self { model, line, length, form, bent, truth, unwritten, .. } = self;
         model.metrics.finished(length.finish, now.since(truth.received));
         drop(slot);
-        let (reply, events);
-        let last = match &mut form {
-            Form::Whole(heading) => {
-                reply = Reply::json(200, whole(heading, length)).bytes(line.persistence);
-                events = 1;
-                reply.as_slice()
+        match (form, bent) {
+            (Form::Whole(heading), None) => {
+                let reply = Reply::json(200, whole(&heading, length)).bytes(line.persistence);
+                model.keep(truth, 1);
+                send(line.stream, &reply)
             }
-            Form::Stream(stream) => {
+            (Form::Whole(heading), Some(mut bent)) => {
+                model.keep(truth, 1);
+                bent.whole(whole(&heading, length).as_bytes())
+            }
+            (Form::Stream(mut stream), None) => {
                 stream.end();
-                events = unwritten;
-                stream.bytes()
+                model.keep(truth, unwritten);
+                send(line.stream, stream.bytes())
             }
-        };
-        if model.behavior.keep_log {
-            model.note(truth, events);
+            (Form::Stream(mut stream), Some(mut bent)) => {
+                stream.end();
+                model.keep(truth, unwritten);
+                match bent.events(stream.bytes())? {
+                    Course::GoesOn => bent.end(),
+                    Course::IsOver => Ok(()),
+                }
+            }
         }
-        send(line.stream, last)
     }
 }

@@ -86,7 +86,7 @@ fn find(model: &Model, head: &Head) -> Result<Route, Reply> {
         return Ok(route);
     }
     let mut reply = Reply::json(405, r#"{"detail":"Method Not Allowed"}"#);
-    reply.allow = Some(route.method());
+    reply.header = Some(("allow", route.method()));
     Err(reply)
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::fault::Faults;
 use crate::units;
 
 /// How the simulated server behaves.
@@ -39,6 +40,8 @@ pub struct Behavior {
     pub api_key: Option<String>,
     /// Share of requests, 0 to 1, that are answered with status 500.
     pub fail: f64,
+    /// What else goes wrong, or oddly, and how often.
+    pub faults: Faults,
     /// How long a connection may idle between two requests before the server closes it.
     #[serde(rename = "keep_alive_s", serialize_with = "units::as_seconds")]
     pub keep_alive: Duration,
@@ -61,6 +64,7 @@ impl Default for Behavior {
             tokens_per_event: NonZeroUsize::MIN,
             api_key: None,
             fail: 0.0,
+            faults: Faults::default(),
             keep_alive: Duration::from_secs(5),
             keep_log: false,
             seed: 0,
@@ -98,6 +102,7 @@ impl Behavior {
             not_negative("jitter", self.jitter),
             not_negative("slowdown", self.slowdown),
             share("fail", self.fail),
+            self.faults.check().err(),
             self.model.is_empty().then(|| "model has no name".to_owned()),
             self.keep_alive.is_zero().then(|| "keep-alive of no time at all".to_owned()),
             self.api_key.as_ref().is_some_and(unusable_key).then(|| "api key cannot be sent".to_owned()),
@@ -129,6 +134,9 @@ impl fmt::Display for Behavior {
         if self.fail > 0.0 {
             write!(f, ", {} failing", Percent(self.fail))?;
         }
+        if !self.faults.is_empty() {
+            write!(f, ", faults: {}", self.faults)?;
+        }
         write!(f, ", seed {}", self.seed)
     }
 }
@@ -137,7 +145,7 @@ impl fmt::Display for Behavior {
 impl fmt::Debug for Behavior {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { model, ttft, itl, jitter, slots, slowdown, output_tokens, .. } = self;
-        let Self { tokens_per_event, api_key, fail, keep_alive, keep_log, seed, .. } = self;
+        let Self { tokens_per_event, api_key, fail, faults, keep_alive, keep_log, seed, .. } = self;
         f.debug_struct("Behavior")
             .field("model", model)
             .field("ttft", ttft)
@@ -149,6 +157,7 @@ impl fmt::Debug for Behavior {
             .field("tokens_per_event", tokens_per_event)
             .field("api_key", &api_key.as_ref().map(|_| "(hidden)"))
             .field("fail", fail)
+            .field("faults", faults)
             .field("keep_alive", keep_alive)
             .field("keep_log", keep_log)
             .field("seed", seed)

@@ -50,7 +50,7 @@ impl Heading {
 /// Tokens of an answer: those of one event.
 pub type Tokens = std::ops::Range<u64>;
 
-/// A stream being written, chunked as HTTP wants it. After the first few events it allocates no more.
+/// A stream being written, usually chunked as HTTP wants it. After the first few events it allocates no more.
 pub struct EventStream {
     heading: Heading,
     usage: Usage,
@@ -60,11 +60,21 @@ pub struct EventStream {
     choice_at: usize,
     event: Vec<u8>,
     out: Vec<u8>,
+    frame: Frame,
+}
+
+/// What stands around an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// A chunk of HTTP.
+    Chunk,
+    /// Nothing: whoever sends it frames it.
+    Bare,
 }
 
 impl EventStream {
     /// The stream of an answer that will be so long. A chat opens with the event that names the role.
-    pub fn new(heading: Heading, usage: Usage, length: Length) -> Self {
+    pub fn new(heading: Heading, usage: Usage, length: Length, frame: Frame) -> Self {
         let (object, choice) = match heading.dialect {
             Dialect::Chat => ("chat.completion.chunk", r#"{"index":0,"delta":{"content":""#),
             Dialect::Completions => ("text_completion", r#"{"index":0,"text":""#),
@@ -73,7 +83,7 @@ impl EventStream {
         let choice_at = prefix.len();
         prefix.extend_from_slice(choice.as_bytes());
         let mut stream =
-            Self { heading, usage, length, prefix, choice_at, event: Vec::new(), out: Vec::new() };
+            Self { heading, usage, length, prefix, choice_at, event: Vec::new(), out: Vec::new(), frame };
         if stream.heading.dialect == Dialect::Chat {
             stream.role();
         }
@@ -109,7 +119,11 @@ impl EventStream {
             self.fingerprint();
             self.end_event();
         }
-        self.out.extend_from_slice(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n");
+        let end: &[u8] = match self.frame {
+            Frame::Chunk => b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n",
+            Frame::Bare => b"data: [DONE]\n\n",
+        };
+        self.out.extend_from_slice(end);
     }
 
     /// Bytes to be sent.
@@ -146,9 +160,13 @@ impl EventStream {
         put(&mut self.event, format_args!(r#","system_fingerprint":"{FINGERPRINT}""#));
     }
 
-    /// Closes the event and moves it, as one chunk, to what is to be sent.
+    /// Closes the event and moves it, framed, to what is to be sent.
     fn end_event(&mut self) {
         self.event.extend_from_slice(b"}\n\n");
+        if self.frame == Frame::Bare {
+            self.out.extend_from_slice(&self.event);
+            return;
+        }
         put(&mut self.out, format_args!("{:x}\r\n", self.event.len()));
         self.out.extend_from_slice(&self.event);
         self.out.extend_from_slice(b"\r\n");
@@ -157,7 +175,8 @@ impl EventStream {
 
 /// The whole answer as one JSON.
 pub fn whole(heading: &Heading, length: Length) -> String {
-    let spoken = length.tokens - u64::from(length.finish == Finish::Stop);
+    // an answer without any token is none of a model's, but can be asked for
+    let spoken = length.tokens.saturating_sub(u64::from(length.finish == Finish::Stop));
     let text: String = (0..spoken).map(|token| heading.word(token)).collect();
     let (opening, choice, after) = match heading.dialect {
         Dialect::Chat => (
@@ -255,7 +274,7 @@ mod tests {
         let heading = heading(Dialect::Chat, "a5a93e54680a9294", 1795488776, 14);
         let length = Length { tokens: 3, finish: Finish::Stop };
         check(
-            EventStream::new(heading, Usage::AtEnd, length),
+            EventStream::new(heading, Usage::AtEnd, length, Frame::Chunk),
             &[1, 2, 3],
             &[
                 r#"{"id":"chatcmpl-a5a93e54680a9294","object":"chat.completion.chunk","created":1795488776,"model":"tiny-qwen3","choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}],"prompt_token_ids":null,"prompt_text":null}"#,
@@ -274,7 +293,7 @@ mod tests {
         let heading = heading(Dialect::Chat, "9537d014e9c1785e", 1795488776, 14);
         let length = Length { tokens: 1, finish: Finish::Length };
         check(
-            EventStream::new(heading, Usage::Throughout, length),
+            EventStream::new(heading, Usage::Throughout, length, Frame::Chunk),
             &[1],
             &[
                 r#"{"id":"chatcmpl-9537d014e9c1785e","object":"chat.completion.chunk","created":1795488776,"model":"tiny-qwen3","choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}],"usage":{"prompt_tokens":14,"total_tokens":14,"completion_tokens":0,"completion_tokens_details":null},"prompt_token_ids":null,"prompt_text":null}"#,
@@ -291,7 +310,7 @@ mod tests {
         let heading = heading(Dialect::Completions, "b81e2edb827061d9", 1795488754, 3);
         let length = Length { tokens: 4, finish: Finish::Length };
         check(
-            EventStream::new(heading, Usage::Never, length),
+            EventStream::new(heading, Usage::Never, length, Frame::Chunk),
             &[1, 4],
             &[
                 r#"{"id":"cmpl-b81e2edb827061d9","object":"text_completion","created":1795488754,"model":"tiny-qwen3","choices":[{"index":0,"text":" past","logprobs":null,"finish_reason":null,"stop_reason":null,"prompt_token_ids":null,"token_ids":null}]}"#,
@@ -307,7 +326,7 @@ mod tests {
         let heading = heading(Dialect::Completions, "8bc81acb27ca7be4", 1795488753, 3);
         let length = Length { tokens: 2, finish: Finish::Stop };
         check(
-            EventStream::new(heading, Usage::Throughout, length),
+            EventStream::new(heading, Usage::Throughout, length, Frame::Chunk),
             &[1, 2],
             &[
                 r#"{"id":"cmpl-8bc81acb27ca7be4","object":"text_completion","created":1795488753,"model":"tiny-qwen3","choices":[{"index":0,"text":" past","logprobs":null,"finish_reason":null,"stop_reason":null,"prompt_token_ids":null,"token_ids":null}],"usage":{"prompt_tokens":3,"total_tokens":4,"completion_tokens":1}}"#,

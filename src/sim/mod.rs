@@ -8,9 +8,12 @@ mod api;
 mod arrival;
 mod ask;
 mod behavior;
+mod bend;
 mod capacity;
 mod connection;
 mod events;
+mod fault;
+mod gzip;
 mod http;
 mod metrics;
 mod pace;
@@ -20,6 +23,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use answer::Served;
+pub use answer::{Faulted, Served};
 pub use behavior::Behavior;
+pub use fault::{Effect, Fault, Faults};
 pub use server::Simulator;

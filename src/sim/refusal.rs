@@ -37,6 +37,12 @@ impl Refusal {
         Self { status: 503, kind: "Service Unavailable", param: None, message: message.to_owned() }
     }
 
+    /// A client asks too often, says what stands before the server.
+    pub fn too_many_requests() -> Self {
+        let message = "Rate limit exceeded. Please retry later.".to_owned();
+        Self { status: 429, kind: "RateLimitError", param: None, message }
+    }
+
     /// The body is larger than the server takes.
     pub fn body_too_large(limit: usize) -> Self {
         let message = format!("request body is larger than {} MiB", limit >> 20);

@@ -11,8 +11,8 @@ use crate::clock::Date;
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
-    /// `allow`, the methods that a route takes.
-    pub allow: Option<&'static str>,
+    /// A header of its own, such as `allow`.
+    pub header: Option<(&'static str, &'static str)>,
     /// `content-type`, if there is content.
     pub content_type: Option<&'static str>,
     /// What follows the head.
@@ -41,8 +41,8 @@ impl Reply {
     /// The head, with the blank line that ends it.
     pub fn head(&self, persistence: Persistence) -> String {
         let mut head = status_line(self.status);
-        if let Some(allow) = self.allow {
-            put(&mut head, format_args!("allow: {allow}\r\n"));
+        if let Some((name, value)) = self.header {
+            put(&mut head, format_args!("{name}: {value}\r\n"));
         }
         put(&mut head, format_args!("content-length: {}\r\n", self.body.len()));
         if let Some(content_type) = self.content_type {
@@ -55,20 +55,60 @@ impl Reply {
 
 /// The head of a stream of events. uvicorn sends chunks to HTTP/1.0 clients too.
 pub fn stream_head(persistence: Persistence) -> String {
+    body_head(&Shape { persistence, ..Shape::STREAM }, "")
+}
+
+/// What the head of a good answer says of its body.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub content_type: &'static str,
+    pub framing: Framing,
+    pub persistence: Persistence,
+}
+
+/// How the end of a body is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+    /// `Content-Length`, for which all of the body must be known.
+    Sized,
+    /// The connection's end.
+    UntilClose,
+}
+
+impl Shape {
+    /// A stream of events.
+    pub const STREAM: Self = Self {
+        content_type: "text/event-stream; charset=utf-8",
+        framing: Framing::Chunked,
+        persistence: Persistence::KeepAlive,
+    };
+    /// An answer in one piece.
+    pub const WHOLE: Self =
+        Self { content_type: "application/json", framing: Framing::Sized, ..Self::STREAM };
+}
+
+/// The head of a good answer; `more` are headers, each with its line end.
+pub fn body_head(shape: &Shape, more: &str) -> String {
     let mut head = status_line(200);
-    head.push_str("content-type: text/event-stream; charset=utf-8\r\n");
-    end_of_head(&mut head, persistence, "transfer-encoding: chunked\r\n");
+    put(&mut head, format_args!("content-type: {}\r\n{more}", shape.content_type));
+    let last = if shape.framing == Framing::Chunked { "transfer-encoding: chunked\r\n" } else { "" };
+    end_of_head(&mut head, shape.persistence, last);
     head
 }
 
 fn status_line(status: u16) -> String {
     let reason = match status {
         200 => "OK",
+        302 => "Found",
         400 => "Bad Request",
         401 => "Unauthorized",
         404 => "Not Found",
         405 => "Method Not Allowed",
         413 => "Request Entity Too Large",
+        429 => "Too Many Requests",
+        502 => "Bad Gateway",
         503 => "Service Unavailable",
         _ => "Internal Server Error",
     };
@@ -124,7 +164,10 @@ mod tests {
             let text = String::from_utf8_lossy(bytes).into_owned();
             text.lines().filter(|line| !line.starts_with("date: ")).collect::<Vec<_>>().join("\n")
         };
-        let reply = Reply { allow: Some("POST"), ..Reply::json(405, r#"{"detail":"Method Not Allowed"}"#) };
+        let reply = Reply {
+            header: Some(("allow", "POST")),
+            ..Reply::json(405, r#"{"detail":"Method Not Allowed"}"#)
+        };
         assert_eq!(
             undated(&reply.bytes(Persistence::KeepAlive)),
             "HTTP/1.1 405 Method Not Allowed\nserver: uvicorn\nallow: POST\ncontent-length: 31\n\

@@ -12,8 +12,9 @@ use log::{debug, warn};
 use nix::sys::socket::{self, Backlog};
 use parking_lot::Mutex;
 
-use super::answer::{Model, Served};
+use super::answer::{Faulted, Model, Served};
 use super::behavior::Behavior;
+use super::fault::Fault;
 use super::http::Persistence;
 use super::refusal::Refusal;
 use super::reply::send;
@@ -83,6 +84,16 @@ impl Simulator {
     /// [`Behavior::keep_log`] is set. A client that has seen the end of its answer finds it here.
     pub fn served(&self) -> Vec<Served> {
         self.model.served.lock().clone()
+    }
+
+    /// Whom faults have hit so far, in the order in which they did. Empty unless [`Behavior::keep_log`] is set.
+    pub fn faulted(&self) -> Vec<Faulted> {
+        self.model.faulted.lock().clone()
+    }
+
+    /// How often each fault has hit so far; those that have not are left out.
+    pub fn hits(&self) -> Vec<(Fault, u64)> {
+        self.model.hits.lock().iter().map(|(fault, count)| (*fault, *count)).collect()
     }
 
     /// Requests that have a slot now.

@@ -189,6 +189,17 @@ pub struct ErrorLine {
     /// See `first_s`.
     #[serde(default)]
     pub last_s: f64,
+    /// How long the server asked to be left alone, if it did.
+    pub retry_after_s: Option<RetryAfter>,
+}
+
+/// The least and the most that `Retry-After` said, in seconds. Nothing is sent again because of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryAfter {
+    /// The least.
+    pub min: u64,
+    /// The most.
+    pub max: u64,
 }
 
 /// Connections of the measured requests.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::window::{Full, WindowTally};
 use super::{
-    Bytes, Connections, Distribution, ErrorLine, Latency, Requests, Samples, Summary, Throughput, Tokens,
+    Bytes, Connections, Distribution, ErrorLine, Latency, Requests, RetryAfter, Samples, Summary, Throughput,
+    Tokens,
 };
 use crate::clock::Moment;
 use crate::failure::{Failure, FailureKind};
@@ -44,13 +45,15 @@ pub struct Tally {
     server_timings: BTreeMap<String, Samples>,
 }
 
-/// The failures of one kind: their number, the first of them, and when first and last ended.
+/// The failures of one kind: their number, the first of them, when first and last ended, and how long the server asked
+/// to be left alone.
 #[derive(Debug)]
 struct Failures {
     count: u64,
     example: Failure,
     first_request: u64,
     ended: (Moment, Moment),
+    retry_after: Option<RetryAfter>,
 }
 
 /// First, last and number of some moments.
@@ -223,9 +226,14 @@ impl Tally {
             example: failure.clone(),
             first_request: record.id,
             ended: (end, end),
+            retry_after: None,
         });
         of_kind.count += 1;
         of_kind.ended = (of_kind.ended.0.min(end), of_kind.ended.1.max(end));
+        if let Some(seconds) = failure.retry_after.map(|wait| wait.as_secs()) {
+            let said = of_kind.retry_after.get_or_insert(RetryAfter { min: seconds, max: seconds });
+            *said = RetryAfter { min: said.min.min(seconds), max: said.max.max(seconds) };
+        }
     }
 
     fn add_success(&mut self, record: &Record) {
@@ -415,6 +423,7 @@ fn error_lines(errors: BTreeMap<FailureKind, Failures>, origin: Moment) -> Vec<E
             first_request: of_kind.first_request,
             first_s: of_kind.ended.0.since(origin).as_secs_f64(),
             last_s: of_kind.ended.1.since(origin).as_secs_f64(),
+            retry_after_s: of_kind.retry_after,
         })
         .collect();
     lines.sort_by_key(|line| std::cmp::Reverse(line.count));

@@ -149,10 +149,28 @@ fn reset_in_the_body() {
 
 #[test]
 fn what_is_not_http() {
-    for reply in ["SSH-2.0-OpenSSH_9\r\n\r\n", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"]
-    {
+    for reply in [
+        "SSH-2.0-OpenSSH_9\r\n\r\n",
+        "{\"choices\":[]}\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "HTTP/1.1 OK\r\n\r\n",
+        "HTTP/1.1 99 Low\r\n\r\n",
+        "HTTP/1.1 2000 High\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nx: \0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\ncontent-length: two\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 1\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\n{}\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{}\r\n0\r\n\r\n",
+    ] {
         let url = server(move |_, mut stream| answer(&mut stream, reply));
-        check(&url, FailureKind::Protocol);
+        let (exchange, body) = exchange(settings(&url));
+        assert_eq!(exchange.result.map_err(|f| f.kind), Err(FailureKind::Protocol), "{reply:?}");
+        assert_eq!(body, b"", "{reply:?}");
     }
 }
 

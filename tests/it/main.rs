@@ -6,5 +6,6 @@ mod captures;
 mod command;
 mod engine;
 mod failures;
+mod faults;
 mod saved;
 mod selftest;
