@@ -317,7 +317,12 @@ fn words(error: &Error) -> String {
 /// Whether the stream ended where more was to come.
 fn is_end(error: &Error) -> bool {
     use std::io::ErrorKind::{NotConnected, UnexpectedEof};
-    matches!(error, Error::Io(io) if matches!(io.kind(), NotConnected | UnexpectedEof))
+    match error {
+        Error::Io(io) => matches!(io.kind(), NotConnected | UnexpectedEof),
+        // ureq's word for an end within the line that gives a chunk's size
+        Error::BodyStalled => true,
+        _ => false,
+    }
 }
 
 fn kind_of(error: &Error, marks: &Marks, in_body: bool) -> FailureKind {

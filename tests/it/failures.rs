@@ -137,6 +137,30 @@ fn closed_in_the_body() {
 }
 
 #[test]
+fn a_reply_cut_at_any_byte_is_no_reply() {
+    let chunked = format!("{CHUNKED}5;x=y\r\ndata:\r\n0C\r\n [DONE]\r\n\r\n\n\r\n0\r\nt: x\r\n\r\n");
+    for whole in [OK.to_owned(), format!("HTTP/1.1 100 Continue\r\n\r\n{OK}"), chunked] {
+        let body_at = whole.rfind("\r\n\r\n{").or(whole.find("\r\n\r\n5")).expect("a body") + 4;
+        // nothing of the reply is missing after the last chunk
+        let data_ends = whole.find("\n0\r\n").map_or(whole.len(), |at| at + 4);
+        let reply = whole.clone();
+        // the number of the connection is where the reply is cut
+        let url =
+            server(move |number, mut stream| answer(&mut stream, reply.get(..number).unwrap_or(&reply)));
+        for cut in 0..=whole.len() {
+            let (exchange, _) = exchange(settings(&url));
+            let got = exchange.result.map_err(|f| f.kind);
+            let want = match cut {
+                _ if cut >= data_ends && (got.is_ok() || cut == whole.len()) => Ok(()),
+                _ if cut < body_at => Err(FailureKind::ClosedBeforeReply),
+                _ => Err(FailureKind::TruncatedBody),
+            };
+            assert_eq!(got, want, "{:?}", &whole[..cut]);
+        }
+    }
+}
+
+#[test]
 fn reset_in_the_body() {
     let url = server(|_, mut stream| {
         answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc");

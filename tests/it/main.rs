@@ -7,5 +7,6 @@ mod command;
 mod engine;
 mod failures;
 mod faults;
+mod properties;
 mod saved;
 mod selftest;

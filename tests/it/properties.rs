@@ -1,0 +1,230 @@
+//! What must hold for whatever comes from outside: bytes from a server, words from a user. The suite tries some inputs;
+//! the fuzzer in `fuzz/` borrows this file and looks for those that nobody thought of.
+
+use std::path::Path;
+
+use vllm_loadgen::Error;
+use vllm_loadgen::cli::{self, Order, Surroundings};
+use vllm_loadgen::observe::prometheus::samples;
+use vllm_loadgen::observe::{Reading, ServerWindow, timing_header};
+use vllm_loadgen::plan::Draft;
+use vllm_loadgen::wire::{Answer, Dialect, Event, Form, ReplyReader, error_message, model_ids};
+
+/// A stream is read alike however it is cut, and its counts fit together. The first two bytes say how it is cut and
+/// which dialect it is.
+pub fn stream(bytes: &[u8]) {
+    let [cut, dialect, body @ ..] = bytes else { return };
+    let dialect = if dialect % 2 == 0 { Dialect::Chat } else { Dialect::Completions };
+    let whole = read(dialect, Form::Stream, body, body.len());
+    assert_eq!(read(dialect, Form::Stream, body, usize::from(*cut) + 1), whole);
+    let (events, answer) = whole;
+    let with_tokens = events.iter().filter(|event| event.tokens.is_some()).count() as u64;
+    assert_eq!(answer.token_events, with_tokens);
+    assert!(answer.events <= events.len() as u64, "{answer:?}");
+    sound(&answer);
+}
+
+/// A reply in one piece gives one event and an answer; whatever a server says to other questions is read or refused.
+pub fn reply(bytes: &[u8]) {
+    for dialect in [Dialect::Chat, Dialect::Completions] {
+        let (events, answer) = read(dialect, Form::Whole, bytes, 7);
+        assert_eq!((events.len(), answer.events), (1, 1));
+        sound(&answer);
+    }
+    let message = error_message(bytes);
+    assert!(!message.is_empty() && !message.chars().any(char::is_control), "{message:?}");
+    let _ = model_ids(bytes);
+    let text = String::from_utf8_lossy(bytes);
+    let (name, value) = text.split_once(':').unwrap_or(("server-timing", &text));
+    for (name, value) in timing_header(name, value) {
+        assert!(value.is_finite(), "{name} {value}");
+    }
+}
+
+/// A failure is a failure, and figures are numbers.
+fn sound(answer: &Answer) {
+    assert!(answer.server_timings.iter().all(|(_, value)| value.is_finite()), "{answer:?}");
+    let has_tokens = answer.token_events > 0 || answer.usage.output_tokens.unwrap_or(0) > 0;
+    assert!(answer.failure.is_some() || has_tokens, "{answer:?}");
+}
+
+fn read(dialect: Dialect, form: Form, body: &[u8], size: usize) -> (Vec<Event>, Answer) {
+    let mut reader = ReplyReader::new(dialect, form);
+    let mut events = Vec::new();
+    for part in body.chunks(size.max(1)) {
+        reader.push(part, &mut |event| events.push(event));
+    }
+    let answer = reader.finish(&mut |event| events.push(event));
+    (events, answer)
+}
+
+/// A config file is read or its mistakes are told, each with place and problem; what is read makes plans or mistakes.
+pub fn config(text: &str) {
+    match cli::config::parse(Path::new("c.json"), text) {
+        Ok(draft) => plans(&draft),
+        Err(mistakes) => assert!(!mistakes.is_empty()),
+    }
+}
+
+/// Words, one a line, make an order or mistakes.
+pub fn flags(text: &str) {
+    let words: Vec<String> = text.lines().map(str::to_owned).collect();
+    if words.iter().any(|word| word.starts_with("--config") || word.starts_with("-c")) {
+        // a file of the machine
+        return;
+    }
+    let around = Surroundings { variable: &|_| None, read: &|_| Ok("key".to_owned()), default_config: None };
+    match cli::parse(&words, &around) {
+        Ok(Order::Run(order)) => plans(&order.draft),
+        Ok(Order::Simulate(order)) => assert_eq!(order.behavior.check(), Ok(())),
+        Ok(Order::Report(order)) => assert!(!order.files.is_empty()),
+        Ok(Order::Selftest(order)) => assert!(!order.settings.trials().is_empty()),
+        Ok(Order::Print(text)) => assert!(!text.is_empty()),
+        Err(Error::Usage(mistakes)) => assert!(!mistakes.is_empty()),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn plans(draft: &Draft) {
+    match draft.check(&mut |_| Ok("model".to_owned())) {
+        Ok(suite) => assert!(!suite.plans.is_empty()),
+        Err(Error::Usage(mistakes)) => assert!(!mistakes.is_empty()),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// Text from `/metrics` is read or refused; two readings, parted by a zero byte, make a window that can be written.
+pub fn metrics(text: &str) {
+    let _ = samples(text).count();
+    let (before, after) = text.split_once('\0').unwrap_or((text, text));
+    let (Ok(before), Ok(after)) = (Reading::parse(before), Reading::parse(after)) else { return };
+    if let Ok(window) = ServerWindow::between(&before, &after) {
+        assert!(serde_json::to_string(&window).is_ok());
+    }
+}
+
+#[cfg(test)]
+mod suite {
+    use proptest::prelude::*;
+
+    /// Pieces in any order, joined.
+    fn pieces(of: &[&'static str]) -> impl Strategy<Value = String> + use<> {
+        proptest::collection::vec(proptest::sample::select(of.to_vec()), 0..12)
+            .prop_map(|pieces| pieces.concat())
+    }
+
+    const JSON: [&str; 22] = [
+        "{\"choices\":[{\"text\":\"a\"}]}",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"choices\"",
+        "\"delta\"",
+        "\"content\"",
+        "\"usage\"",
+        "\"completion_tokens\"",
+        "\"error\"",
+        "\"message\"",
+        "\"finish_reason\"",
+        "\"stop\"",
+        "null",
+        "1e999",
+        "-1",
+        "\"\\ud800\"",
+        "ü",
+        " ",
+    ];
+    const STREAM: [&str; 12] = [
+        "data: ",
+        "data:",
+        "\n",
+        "\n\n",
+        "\r\n",
+        "\r",
+        ": x\n\n",
+        "data: [DONE]\n\n",
+        "\u{feff}",
+        "{\"choices\":[{\"text\":\"a\"}]}",
+        "{\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}",
+        "{\"error\":\"x\"}",
+    ];
+    const WORDS: [&str; 30] = [
+        "--url\n",
+        "http://h\n",
+        "--threads\n",
+        "--compare\n",
+        "--stages\n",
+        "--ramp-up\n",
+        "1:2:3s\n",
+        "10:30s\n",
+        "--request-rate\n",
+        "inf\n",
+        "0\n",
+        "1\n",
+        "-1\n",
+        "NaN\n",
+        "1e400\n",
+        "18446744073709551615\n",
+        "--duration\n",
+        "99999999h\n",
+        "--behavior\n",
+        "ttft=1s,fault=reset=5\n",
+        "simulate\n",
+        "--fault\n",
+        "stall=0.5\n",
+        "--header\n",
+        "a: b\n",
+        "--help\n",
+        "-vv\n",
+        "--extra-body\n",
+        "{\"n\": 2}\n",
+        "--health-limit\n",
+    ];
+    const METRICS: [&str; 14] = [
+        "vllm:num_requests_running",
+        "vllm:generation_tokens_total",
+        "vllm:time_to_first_token_seconds_bucket",
+        "{le=\"0.1\"}",
+        "{le=\"+Inf\"}",
+        "{engine=\"0\"}",
+        " ",
+        "1",
+        "-1",
+        "NaN",
+        "1e308",
+        "\n",
+        "# TYPE x histogram\n",
+        "\0",
+    ];
+
+    proptest! {
+        #[test]
+        fn any_stream_is_read_alike_however_it_is_cut(cut: u8, dialect: u8, text in pieces(&STREAM)) {
+            super::stream(&[&[cut, dialect], text.as_bytes()].concat());
+        }
+
+        #[test]
+        fn any_reply_is_an_answer_or_a_failure(text in pieces(&JSON), bytes: Vec<u8>) {
+            super::reply(text.as_bytes());
+            super::reply(&bytes);
+        }
+
+        #[test]
+        fn any_config_file_is_read_or_refused(text in pieces(&JSON)) {
+            super::config(&text);
+        }
+
+        #[test]
+        fn any_words_make_an_order_or_mistakes(words in pieces(&WORDS)) {
+            super::flags(&words);
+        }
+
+        #[test]
+        fn any_metrics_are_read_or_refused(text in pieces(&METRICS)) {
+            super::metrics(&text);
+        }
+    }
+}
