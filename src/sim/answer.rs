@@ -176,22 +176,16 @@ pub fn answer(
         created: Date::now().unix_seconds() as u64,
         prompt_tokens: ask.prompt_tokens,
     };
-    let bent = |shape| {
-        let cuts = |fault| {
-            Bent::new(fault, line, shape, random::stream(model.behavior.seed, Purpose::Faults, !item))
-        };
-        fault.map(cuts)
-    };
-    let (form, bent) = match ask.delivery {
-        Delivery::Whole => (Form::Whole(heading), bent(Shape::WHOLE)),
+    let shape = if ask.delivery == Delivery::Whole { Shape::WHOLE } else { Shape::STREAM };
+    // the numbers from the other end are for the cuts
+    let cuts = || random::stream(model.behavior.seed, Purpose::Faults, !item);
+    let mut bent = fault.map(|fault| Bent::new(fault, line, shape, cuts()));
+    let form = match ask.delivery {
+        Delivery::Whole => Form::Whole(heading),
         Delivery::Stream(usage) => {
-            let mut bent = bent(Shape::STREAM);
             // in a packet of its own, before there is a slot, as vLLM does
-            let frame = match &mut bent {
-                Some(bent) => bent.begin().map(|()| Frame::Bare)?,
-                None => send(line.stream, stream_head(line.persistence).as_bytes()).map(|()| Frame::Chunk)?,
-            };
-            (Form::Stream(EventStream::new(heading, usage, length, frame)), bent)
+            let frame = send_head(bent.as_mut(), line)?;
+            Form::Stream(EventStream::new(heading, usage, length, frame))
         }
     };
     let tokens_per_event = match fault {
@@ -222,6 +216,14 @@ pub fn answer(
 
 /// Tokens in an event where the fault wants several.
 const SEVERAL: u64 = 4;
+
+/// Sends the head of a stream and says who frames its events.
+fn send_head(bent: Option<&mut Bent<'_>>, line: &Line<'_>) -> io::Result<Frame> {
+    match bent {
+        Some(bent) => bent.begin().map(|()| Frame::Bare),
+        None => send(line.stream, stream_head(line.persistence).as_bytes()).map(|()| Frame::Chunk),
+    }
+}
 
 /// Waits for a slot and says when it came.
 fn enter<'a>(model: &'a Model, received: Moment, line: &Line<'_>) -> io::Result<(Slot<'a>, Moment)> {

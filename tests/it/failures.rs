@@ -161,6 +161,26 @@ fn a_reply_cut_at_any_byte_is_no_reply() {
 }
 
 #[test]
+fn a_reply_with_any_byte_changed_comes_to_an_end() {
+    let whole = format!("{CHUNKED}5\r\ndata:\r\n0C\r\n [DONE]\r\n\r\n\n\r\n0\r\n\r\n");
+    let bytes = [0, b'\n', b'\r', b' ', b'0', b'f', b':', 0xff];
+    let reply = whole.clone();
+    // the number of the connection says which byte becomes which
+    let url = server(move |number, mut stream| {
+        let mut reply = reply.clone().into_bytes();
+        reply[number / bytes.len()] = bytes[number % bytes.len()];
+        read_request(&mut stream);
+        let _ = stream.write_all(&reply);
+    });
+    let client = Client::new(settings(&url)).expect("valid settings");
+    for number in 0..whole.len() * bytes.len() {
+        // a backend each: a connection is never used twice
+        let (exchange, body) = exchange_on(&mut client.backend());
+        assert!(exchange.result.is_err() || body.len() <= whole.len(), "{number}");
+    }
+}
+
+#[test]
 fn reset_in_the_body() {
     let url = server(|_, mut stream| {
         answer(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc");

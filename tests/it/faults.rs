@@ -185,7 +185,24 @@ fn many_faults_at_once_are_counted_as_the_server_logs_them() {
     assert_eq!(waits("aborted"), Some(&Value::Null));
 }
 
-/// Head and number of connections of whoever came.
+#[test]
+fn the_seed_says_which_requests_are_hit_whatever_the_threads_do() {
+    let hit = |seed, threads: &str| -> BTreeSet<String> {
+        let mut faults = Faults::default();
+        faults.add("http-503=20").expect("a fault");
+        faults.add("crlf=12.5").expect("a fault");
+        let server = start(Behavior { faults, seed, keep_log: true, ..Behavior::flat_out() });
+        measure(&server, &["-n", "60", "-t", threads]);
+        let number = |id: &str| id.rsplit('-').next().unwrap_or_default().to_owned();
+        server.faulted().iter().map(|hit| format!("{} {}", number(&hit.request_id), hit.fault)).collect()
+    };
+    let once = hit(1, "1");
+    assert!(!once.is_empty());
+    assert_eq!(hit(1, "7"), once);
+    assert_ne!(hit(2, "7"), once);
+}
+
+/// What each visitor sent.
 type Visits = Arc<Mutex<Vec<String>>>;
 
 /// Answers every request with these bytes and closes.
