@@ -1,10 +1,16 @@
 //! What must hold for whatever comes from outside: bytes from a server, words from a user. The suite tries some inputs;
 //! the fuzzer in `fuzz/` borrows this file and looks for those that nobody thought of.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use vllm_loadgen::Error;
+use vllm_loadgen::backend::{Backend, Chunk, Client, Endpoint, Request, Settings};
 use vllm_loadgen::cli::{self, Order, Surroundings};
+use vllm_loadgen::failure::FailureKind;
 use vllm_loadgen::observe::prometheus::samples;
 use vllm_loadgen::observe::{Reading, ServerWindow, timing_header};
 use vllm_loadgen::plan::Draft;
@@ -38,6 +44,64 @@ pub fn reply(bytes: &[u8]) {
     let (name, value) = text.split_once(':').unwrap_or(("server-timing", &text));
     for (name, value) in timing_header(name, value) {
         assert!(value.is_finite(), "{name} {value}");
+    }
+}
+
+/// What a server sends before it closes comes to the same end whatever segments it comes in, and with the same bytes if
+/// it is a reply. The first two bytes say where it is cut.
+pub fn exchange(bytes: &[u8]) {
+    let [high, low, reply @ ..] = bytes else { return };
+    let cut = usize::from(u16::from_be_bytes([*high, *low])) % (reply.len() + 1);
+    let (body, status, end) = received(&[reply]);
+    let (cut_body, cut_status, cut_end) = received(&[&reply[..cut], &reply[cut..]]);
+    assert_eq!((cut_status, cut_end), (status, end));
+    // of a segment with a mistake nothing is taken, not even what stands before it
+    assert!(cut_body.starts_with(&body) && (end.is_err() || body == cut_body), "{body:?} {cut_body:?}");
+}
+
+/// The body and the end of a reply that a server sends in these parts.
+fn received(parts: &[&[u8]]) -> (Vec<u8>, Option<u16>, Result<(), FailureKind>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let settings = Settings {
+        endpoint: Endpoint::parse(&url, None).expect("a URL"),
+        key: None,
+        headers: vec![],
+        connect_timeout: Duration::from_secs(60),
+        idle_timeout: Duration::from_secs(60),
+        timeout: Duration::from_secs(60),
+    };
+    let (mut body, mut status) = (Vec::new(), None);
+    let exchange = thread::scope(|scope| {
+        scope.spawn(move || send(&listener.accept().expect("a client").0, parts));
+        let mut backend = Client::new(settings).expect("valid settings").backend();
+        let request = Request { id: "t-0".to_owned(), body: b"{}".to_vec().into() };
+        backend.stream(&request, &mut |chunk| match chunk {
+            Chunk::Head(head) => status = Some(head.status),
+            Chunk::Body { bytes, .. } => body.extend_from_slice(bytes),
+        })
+    });
+    (body, status, exchange.result.map_err(|failure| failure.kind))
+}
+
+/// Reads a request, whose body is `{}`, answers and closes.
+fn send(mut stream: &TcpStream, parts: &[&[u8]]) {
+    let _ = stream.set_nodelay(true);
+    let mut seen = Vec::new();
+    let mut space = [0; 4096];
+    while !seen.ends_with(b"{}") {
+        match stream.read(&mut space) {
+            Ok(size @ 1..) => seen.extend_from_slice(&space[..size]),
+            _ => return,
+        }
+    }
+    for (number, part) in parts.iter().enumerate() {
+        if number > 0 {
+            // so that the client has most likely read what came before
+            thread::sleep(Duration::from_micros(200));
+        }
+        // the client may have enough
+        let _ = stream.write_all(part);
     }
 }
 
@@ -183,6 +247,30 @@ mod suite {
         "{\"n\": 2}\n",
         "--health-limit\n",
     ];
+    const HTTP: [&str; 22] = [
+        "HTTP/1.1 200 OK\r\n",
+        "HTTP/1.0 200 OK\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 503 No\r\n",
+        "HTTP/1.1 204 No\r\n",
+        "content-length: 2\r\n",
+        "content-length: 12\r\n",
+        "transfer-encoding: chunked\r\n",
+        "connection: close\r\n",
+        "\r\n",
+        "\n",
+        "{}",
+        "2\r\n{}\r\n",
+        "02;x=y\r\n{}\r\n",
+        "2\r\n",
+        "0\r\n\r\n",
+        "0\r\nt: x\r\n\r\n",
+        "fffffffffffffffff\r\n",
+        "zz\r\n",
+        ": ",
+        "x",
+        "\0",
+    ];
     const METRICS: [&str; 14] = [
         "vllm:num_requests_running",
         "vllm:generation_tokens_total",
@@ -210,6 +298,12 @@ mod suite {
         fn any_reply_is_an_answer_or_a_failure(text in pieces(&JSON), bytes: Vec<u8>) {
             super::reply(text.as_bytes());
             super::reply(&bytes);
+        }
+
+        #[test]
+        fn any_reply_ends_alike_in_whatever_segments(at: u16, text in pieces(&HTTP), ok: bool) {
+            let begin = if ok { "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" } else { "" };
+            super::exchange(&[&at.to_be_bytes(), begin.as_bytes(), text.as_bytes()].concat());
         }
 
         #[test]
