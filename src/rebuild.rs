@@ -14,46 +14,56 @@ use crate::record::{Record, Sink};
 use crate::report::{LOG_SCHEMA, LogEnd, LogHead, LogLine, Report, SCHEMA};
 use crate::summary::Tally;
 
+/// Reads the file of a result or a record log, as [`read`] does.
+///
+/// # Errors
+/// [`Error::File`] when the file cannot be read or is neither of the two.
+pub fn report(path: &Path, sinks: &mut [&mut dyn Sink]) -> Result<Report, Error> {
+    let file = File::open(path).map(BufReader::new);
+    file.and_then(|file| read(file, sinks)).map_err(|cause| {
+        let advice = match cause.kind() {
+            io::ErrorKind::InvalidData => "; name a result or a record log of this version of vllm-loadgen",
+            _ => "",
+        };
+        Error::File { path: path.to_owned(), cause, advice }
+    })
+}
+
 /// Reads a result or a record log, compressed or not. Of a log, `sinks` get every record.
 ///
 /// A log that was cut off gives a report that says so. Lines that cannot be read, such as a last one of which only a part
 /// was written, are skipped, and counted in the report's warnings.
 ///
 /// # Errors
-/// [`Error::File`] when the file cannot be read or is neither of the two.
-pub fn report(path: &Path, sinks: &mut [&mut dyn Sink]) -> Result<Report, Error> {
-    let fail = |cause, advice| Error::File { path: path.to_owned(), cause, advice };
-    let mut text = open(path).map_err(|cause| fail(cause, ""))?;
+/// Those of the reader, and [`io::ErrorKind::InvalidData`] when it is neither of the two.
+pub fn read(mut text: impl BufRead, sinks: &mut [&mut dyn Sink]) -> io::Result<Report> {
+    if text.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
+        read_text(BufReader::new(UntilBroken(MultiGzDecoder::new(text))), sinks)
+    } else {
+        read_text(text, sinks)
+    }
+}
+
+fn read_text(mut text: impl BufRead, sinks: &mut [&mut dyn Sink]) -> io::Result<Report> {
     let mut first = Vec::new();
-    text.read_until(b'\n', &mut first).map_err(|cause| fail(cause, ""))?;
+    text.read_until(b'\n', &mut first)?;
     if let Ok(head) = serde_json::from_slice::<LogHead>(&first) {
-        if head.record_log != LOG_SCHEMA {
-            return Err(fail(
-                invalid("a record log of another version's form"),
-                "; read it with that version",
-            ));
-        }
-        return from_log(head, text, sinks).map_err(|cause| fail(cause, ""));
+        return match head.record_log {
+            LOG_SCHEMA => from_log(head, text, sinks),
+            other => {
+                Err(invalid(format!("a record log of form {other}; this version reads form {LOG_SCHEMA}")))
+            }
+        };
     }
-    let report: Report = serde_json::from_reader(first.chain(text))
-        .map_err(|error| fail(invalid(error), "; name a result or a record log of vllm-loadgen"))?;
-    if report.schema != SCHEMA {
-        return Err(fail(invalid("a result of another version's form"), "; read it with that version"));
+    let report: Report = serde_json::from_reader(first.chain(text)).map_err(invalid)?;
+    match report.schema {
+        SCHEMA => Ok(report),
+        other => Err(invalid(format!("a result of form {other}; this version reads form {SCHEMA}"))),
     }
-    Ok(report)
 }
 
 fn invalid(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
-}
-
-/// The file's text, decompressed if need be. What a broken compression leaves readable comes before its end.
-fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
-    let mut file = BufReader::new(File::open(path)?);
-    if file.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
-        return Ok(Box::new(BufReader::new(UntilBroken(MultiGzDecoder::new(file)))));
-    }
-    Ok(Box::new(file))
 }
 
 /// Ends where the compressed bytes do, even if that is in the middle.

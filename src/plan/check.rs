@@ -11,7 +11,7 @@ use crate::backend::{Client, Endpoint, Settings};
 use crate::error::{Error, Mistake};
 use crate::random::fresh_seed;
 use crate::secret::{Secret, shown_url};
-use crate::wire::Ask;
+use crate::wire::{Ask, Dialect};
 
 /// The most threads of a run: each takes four mappings of memory, and Linux gives a process 65,530 of them unless told
 /// otherwise.
@@ -357,9 +357,12 @@ impl Draft {
     }
 
     fn settings(&self, found: &mut Findings) -> Option<Settings> {
-        let default = Given::in_code("default", defaults::URL.to_owned());
+        let api = self.api.as_ref().map(|api| api.value);
+        // its path is that of one dialect
+        let default = defaults::URL.strip_suffix(Dialect::Chat.path()).filter(|_| api.is_some());
+        let default = Given::in_code("default", default.unwrap_or(defaults::URL).to_owned());
         let url = self.url.as_ref().unwrap_or(&default);
-        let endpoint = Endpoint::parse(&url.value, self.api.as_ref().map(|api| api.value));
+        let endpoint = Endpoint::parse(&url.value, api);
         let or = |given: &Option<Given<Duration>>, default| given.as_ref().map_or(default, |d| d.value);
         for timeout in [&self.timeout, &self.idle_timeout, &self.connect_timeout] {
             found.positive(timeout.as_ref());
@@ -566,6 +569,13 @@ mod tests {
         let found = mistakes(&draft);
         assert_eq!(found.len(), 5, "{found:#?}");
         assert!(found.contains(&"--threads '0': write a whole number from 1 to 16000".to_owned()));
+    }
+
+    #[test]
+    fn the_default_server_speaks_either_dialect() {
+        let typed = Draft { api: flag("--api", Dialect::Completions), ..draft() };
+        let suite = typed.check(&mut no_server).expect("valid");
+        assert_eq!(suite.plans[0].server.endpoint.url, "http://localhost:63455/v1/completions");
     }
 
     #[test]

@@ -7,14 +7,16 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use vllm_loadgen::Error;
 use vllm_loadgen::backend::{Backend, Chunk, Client, Endpoint, Request, Settings};
 use vllm_loadgen::cli::{self, Order, Surroundings};
 use vllm_loadgen::failure::FailureKind;
 use vllm_loadgen::observe::prometheus::samples;
 use vllm_loadgen::observe::{Reading, ServerWindow, timing_header};
 use vllm_loadgen::plan::Draft;
+use vllm_loadgen::rebuild;
+use vllm_loadgen::report::{self, DetailLog};
 use vllm_loadgen::wire::{Answer, Dialect, Event, Form, ReplyReader, error_message, model_ids};
+use vllm_loadgen::{Error, Record, Sink};
 
 /// A stream is read alike however it is cut, and its counts fit together. The first two bytes say how it is cut and
 /// which dialect it is.
@@ -127,6 +129,28 @@ pub fn config(text: &str) {
     match cli::config::parse(Path::new("c.json"), text) {
         Ok(draft) => plans(&draft),
         Err(mistakes) => assert!(!mistakes.is_empty()),
+    }
+}
+
+/// A result or a record log makes a report that can be written, or is refused.
+pub fn saved(bytes: &[u8]) {
+    struct Count(u64);
+
+    impl Sink for Count {
+        fn record(&mut self, _: &Record) {
+            self.0 += 1;
+        }
+    }
+
+    let mut records = Count(0);
+    if let Ok(report) = rebuild::read(bytes, &mut [&mut records]) {
+        let requests = &report.summary.requests;
+        let counted = requests.sent + requests.warmup + requests.cooldown;
+        assert!(records.0 == 0 || counted == records.0);
+        let mut out = Vec::new();
+        report::write_json(&report, None::<&mut DetailLog>, &mut out).expect("a vector takes all");
+        report::print_report(&report, true, &mut out).expect("a vector takes all");
+        report::write_csv([&report], &mut out).expect("a vector takes all");
     }
 }
 
@@ -288,7 +312,33 @@ mod suite {
         "\0",
     ];
 
+    /// The log of a run of four requests, three of which failed.
+    const LOG: &[u8] = include_bytes!("../data/record_log.jsonl");
+
+    /// A byte in the middle of what looks like a value is as likely to be hit as any.
+    fn changed(changes: Vec<(prop::sample::Index, u8)>) -> Vec<u8> {
+        let mut log = LOG.to_vec();
+        for (at, byte) in changes {
+            let at = at.index(log.len());
+            log[at] = byte;
+        }
+        log
+    }
+
+    fn changes() -> impl Strategy<Value = Vec<(prop::sample::Index, u8)>> {
+        let byte = prop_oneof![any::<u8>(), proptest::sample::select(b"0123456789-e.,:{}[]\"\n".to_vec())];
+        proptest::collection::vec((any::<prop::sample::Index>(), byte), 0..6)
+    }
+
     proptest! {
+        #[test]
+        fn any_record_log_makes_a_report_or_is_refused(changes in changes(), end: prop::sample::Index, bytes: Vec<u8>) {
+            let log = changed(changes);
+            super::saved(&log);
+            super::saved(&log[..end.index(log.len())]);
+            super::saved(&bytes);
+        }
+
         #[test]
         fn any_stream_is_read_alike_however_it_is_cut(cut: u8, dialect: u8, text in pieces(&STREAM)) {
             super::stream(&[&[cut, dialect], text.as_bytes()].concat());
