@@ -7,6 +7,7 @@ mod refusal;
 mod reply;
 mod request;
 mod sse;
+mod template;
 
 pub use payload::{FinishReason, TokenKind, Usage};
 pub use refusal::{error_message, model_ids};

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -132,13 +133,29 @@ impl Payload {
     /// # Errors
     /// Says why the data is not what the API promises.
     pub(super) fn read(data: &[u8], dialect: Dialect) -> Result<Self, String> {
+        Self::read_and_locate(data, dialect).map(|(payload, _)| payload)
+    }
+
+    /// Reads one JSON object, and tells where in `data` one of its texts stands, quotes left out. The text is not
+    /// empty and free of escapes; of it the payload holds only that it is not empty.
+    ///
+    /// # Errors
+    /// Says why the data is not what the API promises.
+    pub(super) fn read_and_locate(
+        data: &[u8],
+        dialect: Dialect,
+    ) -> Result<(Self, Option<Range<usize>>), String> {
         let text = std::str::from_utf8(data).map_err(|error| error.to_string())?.trim_ascii();
         if !text.starts_with('{') {
             // serde would take a list for an object's fields in order
             return Err("not a JSON object".to_owned());
         }
         let object: Object<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        Ok(Self {
+        let place = object.choices.verbatim.map(|text| {
+            let start = text.as_ptr().addr() - data.as_ptr().addr();
+            start..start + text.len()
+        });
+        let payload = Self {
             tokens: match dialect {
                 Dialect::Chat => object.choices.chat,
                 Dialect::Completions => object.choices.text,
@@ -147,14 +164,15 @@ impl Payload {
             timings: object.timings(),
             usage: object.usage().map_or_else(Usage::default, UsageObject::counts),
             finish_reason: object.choices.finish_reason,
-        })
+        };
+        Ok((payload, place))
     }
 }
 
 #[derive(Deserialize)]
 struct Object<'a> {
-    #[serde(default)]
-    choices: Choices,
+    #[serde(borrow, default)]
+    choices: Choices<'a>,
     usage: Option<UsageObject>,
     x_groq: Option<Groq>,
     metrics: Option<Value>,
@@ -272,40 +290,44 @@ struct Groq {
 
 /// All choices of one object, folded as they are read: no list is built.
 #[derive(Default)]
-struct Choices {
+struct Choices<'a> {
     /// In the chat dialect's places.
     chat: Option<TokenKind>,
     /// In the completions dialect's place.
     text: Option<TokenKind>,
     finish_reason: Option<FinishReason>,
+    /// The first text that is not empty and stands in the data letter by letter.
+    verbatim: Option<&'a str>,
 }
 
-impl Choices {
-    fn add(&mut self, choice: Choice<'_>) {
+impl<'a> Choices<'a> {
+    fn add(&mut self, choice: Choice<'a>) {
         let message = choice.delta.or(choice.message);
-        self.chat = self.chat.max(message.and_then(|message| message.tokens()));
-        self.text = self.text.max(choice.text.0.then_some(TokenKind::Content));
+        self.chat = self.chat.max(message.as_ref().and_then(Message::tokens));
+        self.text = self.text.max(choice.text.is_any().then_some(TokenKind::Content));
+        let verbatim = || message.as_ref().and_then(Message::verbatim).or(choice.text.verbatim());
+        self.verbatim = self.verbatim.or_else(verbatim);
         let finish_reason = choice.finish_reason.and_then(|word| FinishReason::of_word(&word.0));
         self.finish_reason = FinishReason::weightier(self.finish_reason.take(), finish_reason);
     }
 }
 
-impl<'de> Deserialize<'de> for Choices {
+impl<'de: 'a, 'a> Deserialize<'de> for Choices<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Fold;
 
         impl<'de> Visitor<'de> for Fold {
-            type Value = Choices;
+            type Value = Choices<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a list of choices")
             }
 
-            fn visit_unit<E>(self) -> Result<Choices, E> {
+            fn visit_unit<E>(self) -> Result<Choices<'de>, E> {
                 Ok(Choices::default())
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Choices, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Choices<'de>, A::Error> {
                 let mut choices = Choices::default();
                 while let Some(choice) = list.next_element()? {
                     choices.add(choice);
@@ -319,58 +341,74 @@ impl<'de> Deserialize<'de> for Choices {
 }
 
 #[derive(Deserialize)]
+#[serde(bound(deserialize = "'de: 'a"))]
 struct Choice<'a> {
     #[serde(default)]
-    text: Filled,
-    delta: Option<Message>,
-    message: Option<Message>,
-    #[serde(borrow)]
+    text: Filled<'a>,
+    delta: Option<Message<'a>>,
+    message: Option<Message<'a>>,
     finish_reason: Option<Word<'a>>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
-struct Message {
-    content: Filled,
-    refusal: Filled,
+#[serde(default, bound(deserialize = "'de: 'a"))]
+struct Message<'a> {
+    content: Filled<'a>,
+    refusal: Filled<'a>,
     // one server's word or another's; some send both
-    reasoning: Filled,
-    reasoning_content: Filled,
-    tool_calls: Option<Vec<ToolCall>>,
-    function_call: Option<Function>,
+    reasoning: Filled<'a>,
+    reasoning_content: Filled<'a>,
+    tool_calls: Option<Vec<ToolCall<'a>>>,
+    function_call: Option<Function<'a>>,
 }
 
-impl Message {
+impl<'a> Message<'a> {
     fn tokens(&self) -> Option<TokenKind> {
-        let calls = self.tool_calls.iter().flatten().filter_map(|call| call.function.as_ref());
-        if self.content.0 || self.refusal.0 {
+        if self.content.is_any() || self.refusal.is_any() {
             Some(TokenKind::Content)
-        } else if calls.chain(&self.function_call).any(Function::is_filled) {
+        } else if self.calls().any(Function::is_filled) {
             Some(TokenKind::ToolCall)
-        } else if self.reasoning.0 || self.reasoning_content.0 {
+        } else if self.reasoning.is_any() || self.reasoning_content.is_any() {
             Some(TokenKind::Reasoning)
         } else {
             None
         }
     }
+
+    fn calls(&self) -> impl Iterator<Item = &Function<'a>> {
+        let calls = self.tool_calls.iter().flatten().filter_map(|call| call.function.as_ref());
+        calls.chain(&self.function_call)
+    }
+
+    fn verbatim(&self) -> Option<&'a str> {
+        let texts = [&self.content, &self.refusal, &self.reasoning, &self.reasoning_content];
+        let found = texts.into_iter().find_map(Filled::verbatim);
+        found.or_else(|| self.calls().find_map(Function::verbatim))
+    }
 }
 
 #[derive(Deserialize)]
-struct ToolCall {
-    function: Option<Function>,
+#[serde(bound(deserialize = "'de: 'a"))]
+struct ToolCall<'a> {
+    function: Option<Function<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Function {
+#[serde(bound(deserialize = "'de: 'a"))]
+struct Function<'a> {
     #[serde(default)]
-    name: Filled,
+    name: Filled<'a>,
     #[serde(default)]
-    arguments: Filled,
+    arguments: Filled<'a>,
 }
 
-impl Function {
+impl<'a> Function<'a> {
     fn is_filled(&self) -> bool {
-        self.name.0 || self.arguments.0
+        self.name.is_any() || self.arguments.is_any()
+    }
+
+    fn verbatim(&self) -> Option<&'a str> {
+        self.arguments.verbatim().or(self.name.verbatim())
     }
 }
 
@@ -380,41 +418,68 @@ struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Whether there is text: a string that is not empty, or a list of parts or an object that is not.
 #[derive(Clone, Copy, Default)]
-struct Filled(bool);
+enum Filled<'a> {
+    #[default]
+    Not,
+    /// A string without escapes, in place.
+    Verbatim(&'a str),
+    Otherwise,
+}
 
-impl<'de> Deserialize<'de> for Filled {
+impl<'a> Filled<'a> {
+    fn is_any(&self) -> bool {
+        !matches!(self, Self::Not)
+    }
+
+    fn verbatim(&self) -> Option<&'a str> {
+        match *self {
+            Self::Verbatim(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn otherwise(is_any: bool) -> Self {
+        if is_any { Self::Otherwise } else { Self::Not }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Filled<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Look;
 
         impl<'de> Visitor<'de> for Look {
-            type Value = Filled;
+            type Value = Filled<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("text")
             }
 
-            fn visit_unit<E>(self) -> Result<Filled, E> {
-                Ok(Filled(false))
+            fn visit_unit<E>(self) -> Result<Filled<'de>, E> {
+                Ok(Filled::Not)
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Filled, E> {
-                Ok(Filled(!text.is_empty()))
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Filled<'de>, E> {
+                Ok(if text.is_empty() { Filled::Not } else { Filled::Verbatim(text) })
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Filled, A::Error> {
+            fn visit_str<E>(self, text: &str) -> Result<Filled<'de>, E> {
+                Ok(Filled::otherwise(!text.is_empty()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Filled<'de>, A::Error> {
                 let mut filled = false;
                 while list.next_element::<IgnoredAny>()?.is_some() {
                     filled = true;
                 }
-                Ok(Filled(filled))
+                Ok(Filled::otherwise(filled))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Filled, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Filled<'de>, A::Error> {
                 let mut filled = false;
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
                     filled = true;
                 }
-                Ok(Filled(filled))
+                Ok(Filled::otherwise(filled))
             }
         }
 

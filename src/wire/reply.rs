@@ -3,6 +3,7 @@
 use super::payload::{FinishReason, Payload, TokenKind, Usage};
 use super::request::Dialect;
 use super::sse;
+use super::template::Template;
 use crate::failure::{Failure, FailureKind};
 use crate::text;
 
@@ -138,6 +139,7 @@ enum Body {
 struct Notes {
     dialect: Dialect,
     form: Form,
+    template: Template,
     usage: Usage,
     finish_reason: Option<FinishReason>,
     events: u64,
@@ -155,6 +157,7 @@ impl Notes {
         Self {
             dialect,
             form,
+            template: Template::default(),
             usage: Usage::default(),
             finish_reason: None,
             events: 0,
@@ -186,7 +189,11 @@ impl Notes {
 
     fn read_object(&mut self, json: &[u8]) -> Event {
         self.events += 1;
-        match Payload::read(json, self.dialect) {
+        let read = match self.form {
+            Form::Stream => self.template.read(json, self.dialect),
+            Form::Whole => Payload::read(json, self.dialect),
+        };
+        match read {
             Ok(payload) => self.note(payload),
             Err(why) => {
                 self.note_unparseable(self.complaint(&why, json));
