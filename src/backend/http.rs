@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use ureq::http::{self, HeaderName, HeaderValue, Method};
+use ureq::http::{self, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use ureq::unversioned::transport::Connector;
 use ureq::{Agent, Error};
 
 use super::endpoint::Endpoint;
+use super::line::{Ending, LAST_CHUNK};
+use super::marks::{self, Cause, Marks, Phase, note};
 use super::tls::{self, SharedTls};
-use super::transport::{self, CachedResolver, Cause, Marks, Phase, ProbeConnector};
-use super::{Backend, Canceller, Chunk, Exchange, Head, Request, Trace};
+use super::transport::{CachedResolver, ProbeConnector};
+use super::{Backend, Canceller, Chunk, Exchange, Head, Request};
 use crate::clock::{Clock, Moment, SystemClock};
 use crate::failure::{Failure, FailureKind};
 use crate::secret::{MASK, Secret, is_secret_header};
@@ -154,14 +156,17 @@ impl Client {
         let parts = request_parts(&self.settings, Method::GET, url)
             .map_err(|problem| Failure::new(FailureKind::Protocol, problem))?;
         let now = SystemClock.now();
-        transport::begin(now + timeout, timeout, timeout.min(self.settings.connect_timeout));
+        marks::begin(now + timeout, timeout, timeout.min(self.settings.connect_timeout));
         let ask = || -> Result<_, Error> {
             let reply = self.agent().run(http::Request::from_parts(parts, ()))?;
+            note(|marks| marks.in_body = true);
             let status = reply.status().as_u16();
             let body = reply.into_body().into_with_config().limit(MAX_ANSWER).read_to_vec()?;
             Ok((status, body))
         };
-        ask().map_err(|error| classify(&error, &transport::marks(), false))
+        let answer = ask();
+        let marks = marks::end();
+        answer.map_err(|error| classify(&error, &marks))
     }
 
     fn agent(&self) -> Agent {
@@ -216,18 +221,18 @@ impl Backend for HttpBackend {
         let settings = &self.client.settings;
         let deadline = SystemClock.now() + settings.timeout;
         let (idle, connect) = (settings.idle_timeout, settings.connect_timeout);
-        transport::begin(deadline, idle, connect);
+        marks::begin(deadline, idle, connect);
         let mut outcome = self.exchange(request, on_chunk);
         let mut is_retry = false;
-        let mut wasted = Trace::default();
-        if outcome.is_err() && is_stale(&transport::marks(), SystemClock.now()) {
+        let mut wasted_bytes = 0;
+        if outcome.is_err() && note(|marks| is_stale(marks, SystemClock.now())) {
             is_retry = true;
-            wasted = transport::marks().trace;
-            transport::begin(deadline, idle, connect);
+            wasted_bytes = marks::end().trace.bytes_sent;
+            marks::begin(deadline, idle, connect);
             outcome = self.exchange(request, on_chunk);
         }
-        let marks = transport::marks();
-        let result = outcome.map_err(|(error, in_body)| classify(&error, &marks, in_body));
+        let marks = marks::end();
+        let result = outcome.map_err(|error| classify(&error, &marks));
         if result.as_ref().is_err_and(|f| !matches!(f.kind, FailureKind::LocalResource))
             && marks.trace.sent.is_none()
         {
@@ -235,7 +240,7 @@ impl Backend for HttpBackend {
         }
         let mut trace = marks.trace;
         trace.stale_retry = is_retry;
-        trace.bytes_sent += wasted.bytes_sent;
+        trace.bytes_sent += wasted_bytes;
         Exchange { trace, result }
     }
 
@@ -247,19 +252,15 @@ impl Backend for HttpBackend {
 }
 
 impl HttpBackend {
-    /// Sends and receives; the error says whether the reply's body had begun.
-    fn exchange(
-        &mut self,
-        request: &Request,
-        on_chunk: &mut dyn FnMut(Chunk<'_>),
-    ) -> Result<(), (Error, bool)> {
+    /// Sends and receives.
+    fn exchange(&mut self, request: &Request, on_chunk: &mut dyn FnMut(Chunk<'_>)) -> Result<(), Error> {
         let mut parts = self.client.post.clone();
         if let Ok(id) = HeaderValue::from_str(&request.id) {
             // the user's own comes first
             parts.headers.entry("x-request-id").or_insert(id);
         }
-        let reply =
-            self.agent.run(http::Request::from_parts(parts, &request.body[..])).map_err(|e| (e, false))?;
+        let reply = self.agent.run(http::Request::from_parts(parts, &request.body[..]))?;
+        note(|marks| marks.in_body = true);
         let (head, body) = reply.into_parts();
         let headers: Vec<(&str, &str)> = head
             .headers
@@ -268,15 +269,37 @@ impl HttpBackend {
             .collect();
         on_chunk(Chunk::Head(Head { status: head.status.as_u16(), headers: &headers }));
         let mut reader = body.into_reader();
+        if is_chunked(&head)
+            && let Some(line) = note(|marks| marks.line.take())
+        {
+            let on_data = &mut |at, bytes: &[u8]| on_chunk(Chunk::Body { at, bytes });
+            let ending = line.lock().read_chunked(on_data)?;
+            if ending == Ending::Whole {
+                // ureq has seen nothing of the body; by its end it knows that the connection is free
+                line.lock().put_back(LAST_CHUNK);
+                let _ = reader.read(&mut self.buffer);
+            }
+            return Ok(());
+        }
         loop {
-            match reader.read(&mut self.buffer) {
+            match reader.read(&mut self.buffer)? {
                 // only a body read to its end leaves the connection open for the next request
-                Ok(0) => return transport::last_io_error().map_or(Ok(()), |error| Err((error, true))),
-                Ok(n) => on_chunk(Chunk::Body { at: transport::last_read(), bytes: &self.buffer[..n] }),
-                Err(error) => return Err((Error::from(error), true)),
+                0 => return marks::last_io_error().map_or(Ok(()), Err),
+                n => on_chunk(Chunk::Body { at: marks::last_read(), bytes: &self.buffer[..n] }),
             }
         }
     }
+}
+
+/// Whether the body is chunked and nothing else: such a stream is read past ureq's layers, which cost more than the
+/// rest of a token. ureq agrees on what is chunked.
+fn is_chunked(head: &http::response::Parts) -> bool {
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let coding = codings.next().and_then(|value| value.to_str().ok());
+    head.status == StatusCode::OK
+        && head.version == Version::HTTP_11
+        && coding.is_some_and(|coding| coding.trim().eq_ignore_ascii_case("chunked"))
+        && codings.next().is_none()
 }
 
 /// A kept connection that the server had closed by the time it was used: nothing of a reply came, and the end came
@@ -291,8 +314,8 @@ fn is_stale(marks: &Marks, now: Moment) -> bool {
 const STALE_WITHIN: Duration = Duration::from_millis(250);
 
 /// The one kind that a failed exchange is of, from ureq's error and from what the transport saw.
-fn classify(error: &Error, marks: &Marks, in_body: bool) -> Failure {
-    let kind = kind_of(error, marks, in_body);
+fn classify(error: &Error, marks: &Marks) -> Failure {
+    let kind = kind_of(error, marks);
     let message = match &marks.cause {
         Some(Cause::Dns(words) | Cause::Io(.., words)) => words.clone(),
         Some(Cause::ConnectTimeout) => format!("after {}", show_duration(marks.connect_timeout)),
@@ -325,7 +348,7 @@ fn is_end(error: &Error) -> bool {
     }
 }
 
-fn kind_of(error: &Error, marks: &Marks, in_body: bool) -> FailureKind {
+fn kind_of(error: &Error, marks: &Marks) -> FailureKind {
     if let Some(kind) = tls_kind(error) {
         return kind;
     }
@@ -333,10 +356,10 @@ fn kind_of(error: &Error, marks: &Marks, in_body: bool) -> FailureKind {
         Some(Cause::Dns(_)) => FailureKind::Dns,
         Some(Cause::ConnectTimeout) => FailureKind::ConnectTimeout,
         Some(Cause::Total) => FailureKind::TotalTimeout,
-        Some(Cause::Idle) if in_body => FailureKind::IdleTimeout,
+        Some(Cause::Idle) if marks.in_body => FailureKind::IdleTimeout,
         Some(Cause::Idle) => FailureKind::HeaderTimeout,
-        Some(Cause::Io(phase, kind, number, _)) => io_kind(*phase, *kind, *number, marks, in_body),
-        None => protocol_kind(error, marks, in_body),
+        Some(Cause::Io(phase, kind, number, _)) => io_kind(*phase, *kind, *number, marks),
+        None => protocol_kind(error, marks),
     }
 }
 
@@ -353,13 +376,7 @@ fn tls_kind(error: &Error) -> Option<FailureKind> {
     })
 }
 
-fn io_kind(
-    phase: Phase,
-    kind: std::io::ErrorKind,
-    number: Option<i32>,
-    marks: &Marks,
-    in_body: bool,
-) -> FailureKind {
+fn io_kind(phase: Phase, kind: std::io::ErrorKind, number: Option<i32>, marks: &Marks) -> FailureKind {
     use nix::errno::Errno;
     use std::io::ErrorKind;
     let local = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS, Errno::EADDRNOTAVAIL];
@@ -372,18 +389,18 @@ fn io_kind(
         (Phase::Connecting, _) => FailureKind::Unreachable,
         _ if marks.phase == Phase::Handshake => FailureKind::TlsHandshake,
         (Phase::Sending, _) => FailureKind::SendFailed,
-        _ if in_body && is_reset => FailureKind::ResetInBody,
-        _ if in_body => FailureKind::TruncatedBody,
+        _ if marks.in_body && is_reset => FailureKind::ResetInBody,
+        _ if marks.in_body => FailureKind::TruncatedBody,
         _ if is_reset => FailureKind::ResetBeforeReply,
         _ => FailureKind::ClosedBeforeReply,
     }
 }
 
 /// Without a cause of the system's: the stream ended, or what came is not HTTP.
-fn protocol_kind(error: &Error, marks: &Marks, in_body: bool) -> FailureKind {
+fn protocol_kind(error: &Error, marks: &Marks) -> FailureKind {
     match error {
         Error::HostNotFound => FailureKind::Dns,
-        _ if is_end(error) => match (in_body, marks.phase) {
+        _ if is_end(error) => match (marks.in_body, marks.phase) {
             (_, Phase::Handshake) => FailureKind::TlsHandshake,
             (true, _) => FailureKind::TruncatedBody,
             (false, _) => FailureKind::ClosedBeforeReply,

@@ -3,8 +3,11 @@
 //! [`HttpBackend`] speaks HTTP/1.1 through ureq over a transport of our own; [`Scripted`] replays replies written
 //! beforehand, for tests. Only this room knows ureq.
 
+mod chunked;
 mod endpoint;
 mod http;
+mod line;
+mod marks;
 mod scripted;
 mod stamps;
 mod tls;

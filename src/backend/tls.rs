@@ -6,7 +6,7 @@ use ureq::Error;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::transport::{ConnectionDetails, Connector, RustlsConnector, Transport};
 
-use super::transport::{self, Phase};
+use super::marks::{Phase, note};
 use crate::clock::{Clock, SystemClock};
 
 /// Trusts the system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured); where there are none, the bundled
@@ -45,10 +45,10 @@ impl<In: Transport> Connector<In> for SharedTls {
             return self.0.connect(details, chained);
         }
         let before = SystemClock.now();
-        transport::note(|marks| marks.phase = Phase::Handshake);
+        note(|marks| marks.phase = Phase::Handshake);
         let connected = self.0.connect(details, chained);
         let took = SystemClock.now().since(before);
-        transport::note(|marks| {
+        note(|marks| {
             marks.trace.tls = Some(took);
             if connected.is_ok() {
                 marks.phase = Phase::Sending;

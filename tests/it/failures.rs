@@ -9,7 +9,7 @@ use vllm_loadgen::backend::{Backend, Chunk, Client, Endpoint, Exchange, Request,
 use vllm_loadgen::failure::FailureKind;
 
 /// Serves each connection with `serve`, in order, on threads that end with the test's process.
-fn server(mut serve: impl FnMut(usize, TcpStream) + Send + 'static) -> String {
+pub fn server(mut serve: impl FnMut(usize, TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     thread::spawn(move || {
@@ -21,7 +21,7 @@ fn server(mut serve: impl FnMut(usize, TcpStream) + Send + 'static) -> String {
 }
 
 /// Reads one request with a content length.
-fn read_request(stream: &mut TcpStream) {
+pub fn read_request(stream: &mut TcpStream) {
     let mut seen = Vec::new();
     let mut byte = [0];
     while !seen.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) > 0 {
@@ -52,7 +52,7 @@ fn reset(stream: TcpStream) {
     .expect("linger can be set");
 }
 
-fn settings(url: &str) -> Settings {
+pub fn settings(url: &str) -> Settings {
     Settings {
         endpoint: Endpoint::parse(url, None).expect("a URL"),
         key: None,
@@ -72,7 +72,7 @@ fn exchange(settings: Settings) -> (Exchange, Vec<u8>) {
     exchange_on(&mut backend)
 }
 
-fn exchange_on(backend: &mut dyn Backend) -> (Exchange, Vec<u8>) {
+pub fn exchange_on(backend: &mut dyn Backend) -> (Exchange, Vec<u8>) {
     let mut body = Vec::new();
     let exchange = backend.stream(&request(), &mut |chunk| {
         if let Chunk::Body { bytes, .. } = chunk {

@@ -7,6 +7,7 @@ mod command;
 mod engine;
 mod failures;
 mod faults;
+mod framing;
 mod properties;
 mod saved;
 mod selftest;

@@ -1,0 +1,273 @@
+//! One TCP connection: what goes out leaves in one piece, what comes in is stamped and kept until it is taken. It has
+//! deadlines of its own, and causes for what fails.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
+use std::net::TcpStream;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::socket::{MsgFlags, recv};
+use parking_lot::Mutex;
+use ureq::unversioned::transport::ShutdownHandle;
+use ureq::{Error, Timeout};
+
+use super::chunked::Dechunker;
+use super::marks::{Cause, Phase, note, note_io};
+use super::stamps::{Arrival, StampedReader};
+use crate::clock::{Clock, Moment, SystemClock};
+
+/// A connection that ureq's transport and the reader of bodies have in common. They are of one thread: nobody waits.
+pub type SharedLine = Arc<Mutex<Line>>;
+
+/// A connection that stamps what passes.
+pub struct Line {
+    socket: Arc<Socket>,
+    reader: StampedReader,
+    /// Head and body come as two writes; held here until the first read, they leave as one.
+    unsent: Vec<u8>,
+    /// What came in; of it `unread` has not been taken.
+    input: Vec<u8>,
+    unread: Range<usize>,
+    /// The latest look at the clock.
+    seen: Moment,
+    read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+    ended: bool,
+    /// No exchange has been finished on it since it was last known to be open.
+    fresh: bool,
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line").field("ended", &self.ended).finish_non_exhaustive()
+    }
+}
+
+/// Bytes to gather before they are written without waiting for the first read.
+const GATHER: usize = 256 * 1024;
+
+/// What ends a chunked body, behind its data.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// How a body read by [`Line::read_chunked`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// With its last byte: the connection can serve another request.
+    Whole,
+    /// With its data; the connection is of no further use.
+    Closed,
+}
+
+impl Line {
+    /// A connection just made, with so much room for a read.
+    pub fn new(socket: Arc<Socket>, room: usize) -> Self {
+        Self {
+            reader: StampedReader::new(&socket.0),
+            socket,
+            unsent: Vec::new(),
+            input: vec![0; room],
+            unread: 0..0,
+            seen: SystemClock.now(),
+            read_timeout: None,
+            write_timeout: None,
+            ended: false,
+            fresh: true,
+        }
+    }
+
+    /// Adds to what is to be sent; it leaves before the next read, or when it is much.
+    ///
+    /// # Errors
+    /// What kept it from leaving.
+    pub fn gather(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.unsent.extend_from_slice(bytes);
+        if self.unsent.len() >= GATHER { self.send() } else { Ok(()) }
+    }
+
+    fn send(&mut self) -> Result<(), Error> {
+        if self.unsent.is_empty() {
+            return Ok(());
+        }
+        let mut began = SystemClock.now();
+        let (budget, cause) = budget(began, began);
+        if budget.is_zero() {
+            return Err(gave_up(ErrorKind::TimedOut.into(), Phase::Sending, cause));
+        }
+        if is_worth_setting(self.write_timeout, budget) {
+            let set = self.socket.0.set_write_timeout(Some(budget));
+            set.map_err(|error| gave_up(error, Phase::Sending, Cause::Total))?;
+            self.write_timeout = Some(budget);
+            began = SystemClock.now();
+        }
+        let result = (&self.socket.0).write_all(&self.unsent);
+        self.seen = SystemClock.now();
+        let bytes = self.unsent.len() as u64;
+        self.unsent.clear();
+        self.unsent.shrink_to(GATHER);
+        note(|marks| {
+            let trace = &mut marks.trace;
+            trace.bytes_sent += bytes;
+            trace.reused.get_or_insert(true);
+            if marks.phase != Phase::Handshake {
+                trace.sent.get_or_insert(began);
+                trace.sent_whole = Some(self.seen);
+            }
+        });
+        result.map_err(|error| gave_up(error, Phase::Sending, cause))
+    }
+
+    /// Sends what is to be sent, and reads once; to be asked when nothing is unread. Returns the bytes read, 0 at the
+    /// end.
+    ///
+    /// # Errors
+    /// The system's, or the timeout that came first.
+    pub fn receive(&mut self) -> Result<usize, Error> {
+        self.send()?;
+        let began = self.seen;
+        loop {
+            let (budget, cause) = budget(self.seen, began);
+            if budget.is_zero() {
+                return Err(gave_up(ErrorKind::TimedOut.into(), Phase::Receiving, cause));
+            }
+            if is_worth_setting(self.read_timeout, budget) {
+                let set = self.socket.0.set_read_timeout(Some(budget));
+                set.map_err(|error| gave_up(error, Phase::Receiving, Cause::Total))?;
+                self.read_timeout = Some(budget);
+            }
+            match self.reader.read(&self.socket.0, &mut self.input) {
+                Ok((bytes, arrival)) => {
+                    self.note_read(bytes, arrival);
+                    return Ok(bytes);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // a timeout set earlier may be shorter than today's budget: wait for the rest of it
+                Err(error) if is_timeout(&error) => self.read_timeout = None,
+                Err(error) => return Err(gave_up(error, Phase::Receiving, cause)),
+            }
+            self.seen = SystemClock.now();
+        }
+    }
+
+    fn note_read(&mut self, bytes: usize, arrival: Arrival) {
+        self.unread = 0..bytes;
+        self.seen = arrival.read;
+        self.ended |= bytes == 0;
+        self.fresh = true;
+        note(|marks| {
+            marks.last_read = arrival.at;
+            let trace = &mut marks.trace;
+            trace.bytes_received += bytes as u64;
+            if bytes > 0 && marks.phase != Phase::Handshake {
+                trace.first_byte.get_or_insert(arrival.at);
+                trace.reads += 1;
+                trace.read_delays.extend(arrival.is_kernel.then(|| arrival.read.since(arrival.at)));
+                marks.phase = Phase::Receiving;
+            }
+        });
+    }
+
+    /// What came in and has not been taken.
+    pub fn unread(&self) -> &[u8] {
+        &self.input[self.unread.clone()]
+    }
+
+    /// Takes so many of the unread bytes.
+    pub fn take(&mut self, bytes: usize) {
+        self.unread.start += bytes;
+    }
+
+    /// Puts bytes in front of what will be read next; to be asked when nothing is unread.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        self.input[..bytes.len()].copy_from_slice(bytes);
+        self.unread = 0..bytes.len();
+    }
+
+    /// Reads a chunked body to its end and hands out its data, once a read, in place, with the moment it came in.
+    ///
+    /// # Errors
+    /// Those of [`Line::receive`], an end in the body, and what is no chunked coding.
+    pub fn read_chunked(&mut self, on_data: &mut dyn FnMut(Moment, &[u8])) -> Result<Ending, Error> {
+        let mut dechunker = Dechunker::default();
+        loop {
+            if self.unread.is_empty() && self.receive()? == 0 {
+                let is_cut = !dechunker.has_all_data();
+                let error = io::Error::new(ErrorKind::UnexpectedEof, "Peer disconnected");
+                return if is_cut { Err(Error::Io(error)) } else { Ok(Ending::Closed) };
+            }
+            let unread = &mut self.input[self.unread.clone()];
+            let decoded = dechunker.decode(unread).map_err(no_chunked_coding)?;
+            let data = &unread[decoded.data];
+            if !data.is_empty() {
+                on_data(note(|marks| marks.last_read), data);
+            }
+            self.take(decoded.used);
+            if dechunker.is_ended() {
+                return Ok(if self.unread.is_empty() { Ending::Whole } else { Ending::Closed });
+            }
+        }
+    }
+
+    /// Asked twice an exchange: when the connection goes back to the pool, and when it is taken out again. Only the
+    /// second asks the system.
+    pub fn is_open(&mut self) -> bool {
+        if self.ended || !self.unread.is_empty() {
+            return false;
+        }
+        if std::mem::take(&mut self.fresh) {
+            return true;
+        }
+        let mut byte = [0];
+        let peek = recv(self.socket.0.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT);
+        // neither bytes that nobody asked for nor an end
+        peek == Err(nix::errno::Errno::EAGAIN)
+    }
+}
+
+fn no_chunked_coding(why: &str) -> Error {
+    Error::Io(io::Error::new(ErrorKind::InvalidData, why))
+}
+
+/// Time left at `now` for a read or write that `began`, and what it means when it runs out.
+fn budget(now: Moment, began: Moment) -> (Duration, Cause) {
+    note(|marks| {
+        let left = marks.deadline.since(now);
+        let (whole, cause) = match marks.phase {
+            Phase::Handshake => (marks.connect_timeout, Cause::ConnectTimeout),
+            _ => (marks.idle, Cause::Idle),
+        };
+        let wait = whole.saturating_sub(now.since(began));
+        if left < wait { (left, Cause::Total) } else { (wait, cause) }
+    })
+}
+
+/// A system call for each token costs more than a timeout that fires up to an eighth late.
+fn is_worth_setting(set: Option<Duration>, wanted: Duration) -> bool {
+    set.is_none_or(|set| wanted.abs_diff(set) > set / 8)
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+fn gave_up(error: io::Error, phase: Phase, cause: Cause) -> Error {
+    if is_timeout(&error) {
+        note(|marks| marks.cause = Some(cause));
+        return Error::Timeout(Timeout::PerRead);
+    }
+    note_io(phase, &error);
+    Error::Io(error)
+}
+
+/// A socket that another thread may shut down.
+#[derive(Debug)]
+pub struct Socket(pub TcpStream);
+
+impl ShutdownHandle for Socket {
+    fn shutdown(&self) {
+        // the peer may have closed it already
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
+    }
+}

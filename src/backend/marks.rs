@@ -1,0 +1,98 @@
+//! What the transport notes of the exchange under way.
+//!
+//! An agent never leaves its thread, so marks go to a thread-local without locks.
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use ureq::Error;
+
+use super::Trace;
+use super::line::SharedLine;
+use crate::clock::Moment;
+
+/// What the transport notes of the exchange under way on this thread.
+#[derive(Debug, Default)]
+pub struct Marks {
+    pub trace: Trace,
+    /// When the whole exchange must be over.
+    pub deadline: Moment,
+    /// Longest wait for the next byte.
+    pub idle: Duration,
+    /// Longest time to connect, TLS included.
+    pub connect_timeout: Duration,
+    /// The present phase.
+    pub phase: Phase,
+    /// Whether the reply's head is over.
+    pub in_body: bool,
+    /// What the system said last, kept because ureq swallows some of it.
+    pub cause: Option<Cause>,
+    /// When the bytes of the latest read came in.
+    pub last_read: Moment,
+    /// The connection in use, if its bytes are those of HTTP: there is none under TLS.
+    pub line: Option<SharedLine>,
+}
+
+/// What the transport is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    #[default]
+    Resolving,
+    Connecting,
+    Handshake,
+    Sending,
+    Receiving,
+}
+
+/// Why the transport gave up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The name could not be resolved; with the system's words.
+    Dns(String),
+    /// Connecting took too long.
+    ConnectTimeout,
+    /// No byte within the idle timeout.
+    Idle,
+    /// The whole exchange took too long.
+    Total,
+    /// The system's error and its number, in this phase.
+    Io(Phase, ErrorKind, Option<i32>, String),
+}
+
+thread_local! {
+    static MARKS: RefCell<Marks> = RefCell::default();
+}
+
+/// Starts the marks of a new exchange on this thread.
+pub fn begin(deadline: Moment, idle: Duration, connect_timeout: Duration) {
+    MARKS.set(Marks { deadline, idle, connect_timeout, ..Marks::default() });
+}
+
+/// The marks of this thread's exchange, which is over.
+pub fn end() -> Marks {
+    MARKS.take()
+}
+
+/// When the bytes of the latest read on this thread came in.
+pub fn last_read() -> Moment {
+    MARKS.with_borrow(|marks| marks.last_read)
+}
+
+/// The system's error of this exchange, if there was one: ureq takes a reset for the end of a body that has no length.
+pub fn last_io_error() -> Option<Error> {
+    MARKS.with_borrow(|marks| match &marks.cause {
+        Some(Cause::Io(_, kind, ..)) => Some(Error::Io((*kind).into())),
+        _ => None,
+    })
+}
+
+/// Notes something about this thread's exchange.
+pub fn note<R>(f: impl FnOnce(&mut Marks) -> R) -> R {
+    MARKS.with_borrow_mut(f)
+}
+
+/// Notes an error of the system's.
+pub fn note_io(phase: Phase, error: &io::Error) {
+    note(|marks| marks.cause = Some(Cause::Io(phase, error.kind(), error.raw_os_error(), error.to_string())));
+}
