@@ -85,11 +85,9 @@ impl State {
     /// The state after one byte of coding.
     fn after(self, byte: u8) -> Result<Self, &'static str> {
         Ok(match (self, byte) {
-            (Self::Size(size), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
-                let digit = char::from(byte).to_digit(16).map_or(0, u64::from);
-                let longer = size.unwrap_or(0).checked_mul(16).ok_or("a chunk's size is too large")?;
-                Self::Size(Some(longer + digit))
-            }
+            (Self::Size(size), b'0'..=b'9') => Self::longer(size, byte - b'0')?,
+            (Self::Size(size), b'a'..=b'f') => Self::longer(size, byte - b'a' + 10)?,
+            (Self::Size(size), b'A'..=b'F') => Self::longer(size, byte - b'A' + 10)?,
             (Self::Size(None), b' ' | b'\t') => self,
             (Self::Size(Some(size)) | Self::AfterSize(size), b' ' | b'\t') => Self::AfterSize(size),
             (Self::Size(Some(size)) | Self::AfterSize(size), b';') => Self::Extension(size),
@@ -109,6 +107,12 @@ impl State {
             (Self::TrailerStart | Self::TrailerLine | Self::TrailerLf, _) => Self::TrailerLine,
             _ => return Err("a chunk does not end where its size says"),
         })
+    }
+
+    /// A size with one more digit.
+    fn longer(size: Option<u64>, digit: u8) -> Result<Self, &'static str> {
+        let longer = size.unwrap_or(0).checked_mul(16).ok_or("a chunk's size is too large")?;
+        Ok(Self::Size(Some(longer + u64::from(digit))))
     }
 }
 

@@ -211,12 +211,13 @@ impl Line {
     }
 
     /// Asked twice an exchange: when the connection goes back to the pool, and when it is taken out again. Only the
-    /// second asks the system.
+    /// second asks the system, and not where the last read was a moment ago: should the server have closed it since, the
+    /// request goes out again, as it does when the server closes it behind such a question.
     pub fn is_open(&mut self) -> bool {
         if self.ended || !self.unread.is_empty() {
             return false;
         }
-        if std::mem::take(&mut self.fresh) {
+        if std::mem::take(&mut self.fresh) || SystemClock.now().since(self.seen) < SURELY_OPEN {
             return true;
         }
         let mut byte = [0];
@@ -225,6 +226,9 @@ impl Line {
         peek == Err(nix::errno::Errno::EAGAIN)
     }
 }
+
+/// So soon after a read, asking the system costs more than being wrong.
+const SURELY_OPEN: Duration = Duration::from_millis(1);
 
 fn no_chunked_coding(why: &str) -> Error {
     Error::Io(io::Error::new(ErrorKind::InvalidData, why))

@@ -157,3 +157,18 @@ fn bytes_behind_a_body_end_the_connection() {
         }
     }
 }
+
+#[test]
+fn a_server_that_hangs_up_behind_its_reply_without_a_word() {
+    let url = server(|_, mut stream| {
+        read_request(&mut stream);
+        let _ = stream.write_all(&[CHUNKED, "1\r\na\r\n0\r\n\r\n"].concat().into_bytes());
+    });
+    let mut backend = Client::new(settings(&url)).expect("valid settings").backend();
+    // whether the client sees the end before it sends again or after, every request is answered once
+    for _ in 0..50 {
+        let (exchange, body) = exchange_on(&mut backend);
+        assert_eq!((exchange.result, body), (Ok(()), b"a".to_vec()));
+        assert_eq!(exchange.trace.reused, Some(false));
+    }
+}
