@@ -174,23 +174,47 @@ impl Transport for ProbeTransport {
 /// Finds the empty line that ends a head, wherever the head is cut.
 #[derive(Debug, Default)]
 struct HeadEnd {
-    line_is_empty: bool,
+    /// Whether the present line has any byte but CR.
+    has_text: bool,
 }
 
 impl HeadEnd {
     /// How many of these bytes belong to the head.
     fn within(&mut self, bytes: &[u8]) -> usize {
-        for (at, byte) in bytes.iter().enumerate() {
-            match byte {
-                b'\n' if self.line_is_empty => {
-                    self.line_is_empty = false;
-                    return at + 1;
-                }
-                b'\n' => self.line_is_empty = true,
-                b'\r' => {}
-                _ => self.line_is_empty = false,
+        let is_text = |bytes: &[u8]| bytes.iter().any(|byte| *byte != b'\r');
+        let mut start = 0;
+        while let Some(length) = bytes[start..].iter().position(|byte| *byte == b'\n') {
+            let had_text = std::mem::take(&mut self.has_text) || is_text(&bytes[start..start + length]);
+            start += length + 1;
+            if !had_text {
+                return start;
             }
         }
+        self.has_text |= is_text(&bytes[start..]);
         bytes.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_ends_with_its_empty_line_wherever_it_is_cut() {
+        for (head, behind) in [
+            ("HTTP/1.1 200 OK\r\na: b\r\n\r\n", "\r\n\r\n"),
+            ("HTTP/1.1 200 OK\na: b\n\n", "x"),
+            ("\r\n", "HTTP"),
+        ] {
+            let bytes = [head, behind].concat();
+            for cut in 0..=head.len() {
+                let mut end = HeadEnd::default();
+                let (first, second) = bytes.as_bytes().split_at(cut);
+                assert_eq!(end.within(first), cut, "{head:?} cut at {cut}");
+                if cut < head.len() {
+                    assert_eq!(end.within(second), head.len() - cut, "{head:?} cut at {cut}");
+                }
+            }
+        }
     }
 }
