@@ -28,9 +28,10 @@ pub struct Line {
     reader: StampedReader,
     /// Head and body come as two writes; held here until the first read, they leave as one.
     unsent: Vec<u8>,
-    /// What came in; of it `unread` has not been taken.
+    /// What came in; of it `unread` has not been taken. Grows while reads fill it, up to `room`.
     input: Vec<u8>,
     unread: Range<usize>,
+    room: usize,
     /// The latest look at the clock.
     seen: Moment,
     read_timeout: Option<Duration>,
@@ -52,6 +53,9 @@ const GATHER: usize = 256 * 1024;
 /// What ends a chunked body, behind its data.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
+/// Room for the first read: thousands of paced streams need no more each.
+const FIRST_ROOM: usize = 4 * 1024;
+
 /// How a body read by [`Line::read_chunked`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -62,14 +66,15 @@ pub enum Ending {
 }
 
 impl Line {
-    /// A connection just made, with so much room for a read.
+    /// A connection just made, with at most so much room for a read.
     pub fn new(socket: Arc<Socket>, room: usize) -> Self {
         Self {
             reader: StampedReader::new(&socket.0),
             socket,
             unsent: Vec::new(),
-            input: vec![0; room],
+            input: vec![0; room.min(FIRST_ROOM)],
             unread: 0..0,
+            room,
             seen: SystemClock.now(),
             read_timeout: None,
             write_timeout: None,
@@ -126,6 +131,9 @@ impl Line {
     /// The system's, or the timeout that came first.
     pub fn receive(&mut self) -> Result<usize, Error> {
         self.send()?;
+        if self.unread.end == self.input.len() && self.input.len() < self.room {
+            self.input.resize(self.room.min(self.input.len() * 2), 0);
+        }
         let began = self.seen;
         loop {
             let (budget, cause) = budget(self.seen, began);

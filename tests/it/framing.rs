@@ -172,3 +172,27 @@ fn a_server_that_hangs_up_behind_its_reply_without_a_word() {
         assert_eq!(exchange.trace.reused, Some(false));
     }
 }
+
+#[test]
+fn a_body_larger_than_any_read() {
+    let body = "0123456789abcdef".repeat(20_000);
+    let chunks: String =
+        body.as_bytes().chunks(7_777).map(|c| format!("{:x}\r\n{}\r\n", c.len(), c.escape_ascii())).collect();
+    for reply in [
+        [CHUNKED, &chunks, "0\r\n\r\n"].concat(),
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()),
+    ] {
+        let url = server(move |_, mut stream| {
+            for _ in 0..2 {
+                read_request(&mut stream);
+                let _ = stream.write_all(reply.as_bytes());
+            }
+        });
+        let mut backend = Client::new(settings(&url)).expect("valid settings").backend();
+        for is_reused in [false, true] {
+            let (exchange, got) = exchange_on(&mut backend);
+            assert_eq!((exchange.result, exchange.trace.reused), (Ok(()), Some(is_reused)));
+            assert!(got == body.as_bytes(), "{} bytes of {}", got.len(), body.len());
+        }
+    }
+}
