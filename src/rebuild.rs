@@ -80,7 +80,7 @@ impl<R: Read> Read for UntilBroken<R> {
 
 /// The report that the lines after the first come to.
 fn from_log(head: LogHead, mut lines: impl BufRead, sinks: &mut [&mut dyn Sink]) -> io::Result<Report> {
-    let mut tally = Tally::new(head.plan.load.full());
+    let mut tally = Tally::new(head.plan.load.full()).with_slos(&head.plan.slos);
     let mut log_end = None;
     let mut last = head.began;
     let mut unread = 0_u64;

@@ -63,7 +63,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
     let environment = Environment::here();
     let watch = run.server_metrics.then(|| Watch::begin(&client, &plan.server.endpoint.url));
     let (started, began, before) = (Date::now(), SystemClock.now(), Machine::now());
-    let mut tally = Tally::new(plan.load.full());
+    let mut tally = Tally::new(plan.load.full()).with_slos(&plan.slos);
     let mut sinks: Vec<&mut dyn Sink> = vec![&mut tally];
     if let Some(log) = run.record_log {
         log.begin(&LogHead {

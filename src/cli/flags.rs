@@ -87,6 +87,9 @@ pub struct Flags {
     /// give requests under way up this long after the last has started (default: never, and 10s after an interrupt)
     #[argh(option, arg_name = "TIME")]
     pub grace: Option<String>,
+    /// count the requests that meet all of these, such as ttft:500ms tpot:50ms; of ttft, tpot, e2e, stall, response_ttft, response_e2e; a bare number is milliseconds
+    #[argh(option, arg_name = "K:TIME...")]
+    pub goodput: Option<String>,
     /// end the run, with its report, at this many failures (default: no limit)
     #[argh(option, arg_name = "N")]
     pub max_errors: Option<String>,

@@ -2,11 +2,12 @@
 
 /// Flags that take several items, and what an item looks like: `--compare 10 50 100`, `--compare 10,50,100`,
 /// `--compare=10,50`, `--stages 10:30s 20:30s`.
-const LISTS: [List; 4] = [
+const LISTS: [List; 5] = [
     ("--compare", is_numbers),
     ("--concurrent-tests", is_numbers),
     ("--stages", is_stages),
     ("--streams", is_numbers),
+    ("--goodput", is_objectives),
 ];
 
 /// A flag, and whether a word is of its items.
@@ -68,6 +69,12 @@ fn is_stages(word: &str) -> bool {
     word.starts_with(|c: char| c.is_ascii_digit() || c == '.') && word.contains(':')
 }
 
+/// Such as `ttft:500`.
+fn is_objectives(word: &str) -> bool {
+    let Some((name, _)) = word.split_once(':') else { return false };
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +104,12 @@ mod tests {
             check(&format!("{typed} -q"), "--stages 10:30s,20:1m -q");
         }
         check("--stages 10 simulate", "--stages 10 simulate");
+    }
+
+    #[test]
+    fn objectives_are_a_list_too() {
+        check("--goodput ttft:500 tpot:50 -q", "--goodput ttft:500,tpot:50 -q");
+        check("--goodput=e2e:2s --url http://h", "--goodput e2e:2s --url http://h");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::flags::{Flags, Selftest, Simulate};
 use crate::arrivals::Shape;
 use crate::error::Mistake;
 use crate::health::{Limits, TypedLimit};
-use crate::plan::{Draft, Extent, Given, MAX_THREADS, Origin};
+use crate::plan::{Draft, Extent, Given, MAX_THREADS, Origin, Slo};
 use crate::secret::Secret;
 use crate::selftest::{self, Settings};
 use crate::sim::Behavior;
@@ -64,6 +64,7 @@ impl Typed {
             duration: self.read("--duration", flags.duration.as_ref(), parse_duration),
             warmup: self.read("--warmup", flags.warmup.as_ref(), Extent::parse),
             cooldown: self.read("--cooldown", flags.cooldown.as_ref(), Extent::parse),
+            goodput: self.read("--goodput", flags.goodput.as_ref(), slos),
             max_errors: self.whole("--max-errors", flags.max_errors.as_ref()),
             max_error_rate: self.read("--max-error-rate", flags.max_error_rate.as_ref(), parse_share),
             grace: self.read("--grace", flags.grace.as_ref(), parse_duration),
@@ -262,6 +263,20 @@ fn numbers(text: &str) -> Result<Vec<u64>, String> {
             whole(part).map_err(|_| format!("'{part}' is not a whole number; write such as 10 50 100"))
         })
         .collect()
+}
+
+fn slos(text: &str) -> Result<Vec<Slo>, String> {
+    let slos: Vec<Slo> = text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(str::parse)
+        .collect::<Result<_, _>>()?;
+    if slos.is_empty() {
+        Err("names no objective; write such as ttft:500ms tpot:50ms".to_owned())
+    } else {
+        Ok(slos)
+    }
 }
 
 fn header(text: &str) -> Result<(String, Secret), String> {

@@ -350,6 +350,13 @@ impl Draft {
                     .mistake(&model.value, "name a model, or leave it out to take the one the server serves"),
             );
         }
+        if let Some(slos) = &self.goodput
+            && let Some(slo) = slos.value.iter().find(|slo| slo.metric.needs_stream())
+            && self.stream == Some(false)
+        {
+            let problem = "only a streamed reply has this time; leave it or --no-stream out";
+            found.add(slos.mistake(slo.metric.name(), problem));
+        }
         if self.stream == Some(false) && self.continuous_usage == Some(true) {
             let problem = "give one of them; counts per event need a stream";
             found.add(Mistake::new("--no-stream and --continuous-usage", problem));
@@ -481,6 +488,7 @@ impl Draft {
             unique_prompts: self.unique_prompts.unwrap_or(false),
             load,
             health_limits: self.health_limits.clone(),
+            slos: self.goodput.as_ref().map(|slos| slos.value.clone()).unwrap_or_default(),
             error_limits: ErrorLimits {
                 most: self.max_errors.as_ref().and_then(|n| NonZeroU64::new(n.value)),
                 rate: self.max_error_rate.as_ref().map(|rate| rate.value),

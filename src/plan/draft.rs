@@ -12,6 +12,7 @@ use crate::arrivals::Shape;
 use crate::error::Mistake;
 use crate::health;
 use crate::secret::Secret;
+use crate::summary::Slo;
 use crate::wire::Dialect;
 
 /// A value and where it is from.
@@ -136,6 +137,8 @@ pub struct Draft {
     pub warmup: Option<Given<Extent>>,
     /// What is sent after the measured requests and left out.
     pub cooldown: Option<Given<Extent>>,
+    /// What a good request must meet.
+    pub goodput: Option<Given<Vec<Slo>>>,
     /// So many failures end the run.
     pub max_errors: Option<Given<u64>>,
     /// A larger share of failures ends the run.
@@ -198,6 +201,7 @@ impl Draft {
             warmup: self.warmup.or(base.warmup),
             cooldown: self.cooldown.or(base.cooldown),
             grace: self.grace.or(base.grace),
+            goodput: self.goodput.or(base.goodput),
             max_errors: self.max_errors.or(base.max_errors),
             max_error_rate: self.max_error_rate.or(base.max_error_rate),
             seed: self.seed.or(base.seed),

@@ -25,6 +25,7 @@ use crate::arrivals::{Arrivals, Shape};
 use crate::backend::Settings;
 use crate::health;
 use crate::summary::Full;
+pub use crate::summary::Slo;
 use crate::units::{as_seconds_or_null, from_seconds_or_null};
 use crate::wire::Ask;
 
@@ -87,6 +88,9 @@ pub struct Plan {
     /// Above which values of its own the client calls a run DEGRADED or INVALID.
     #[serde(default)]
     pub health_limits: health::Limits,
+    /// What a good request must meet, for the goodput; empty where nothing is asked.
+    #[serde(default)]
+    pub slos: Vec<Slo>,
     /// How much may go wrong before the run is ended.
     #[serde(default)]
     pub error_limits: ErrorLimits,

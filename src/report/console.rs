@@ -24,7 +24,7 @@ pub fn print_report(report: &Report, color: bool, out: &mut dyn Write) -> io::Re
     health(&report.health, color, out)?;
     let summary = &report.summary;
     writeln!(out)?;
-    requests(summary, out)?;
+    requests(report, out)?;
     writeln!(out)?;
     throughput(report, out)?;
     latencies(report, out)?;
@@ -108,7 +108,8 @@ fn request(report: &Report) -> String {
     parts.join(", ")
 }
 
-fn requests(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
+fn requests(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let summary = &report.summary;
     let requests = &summary.requests;
     let rate = requests.success_rate.map_or(UNKNOWN.to_owned(), show_share);
     let (ok, failed) = (show_count(requests.succeeded), show_count(requests.failed));
@@ -122,6 +123,13 @@ fn requests(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
         out,
     )?;
     row("Success rate", &rate, out)?;
+    if let Some(goodput) = &summary.goodput {
+        let share = goodput.share.map_or(UNKNOWN.to_owned(), show_share);
+        let rate = goodput.requests_per_s.map_or(UNKNOWN.to_owned(), significant);
+        let slos = report.plan.slos.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let good = show_count(goodput.good);
+        row("Goodput", &format!("{share}, {rate} requests/s: {good} met {slos}"), out)?;
+    }
     let seconds = summary.duration_s.map(|s| format!("{} s", significant(s)));
     row("Duration", &seconds.unwrap_or(UNKNOWN.to_owned()), out)?;
     let tokens = &summary.tokens;
@@ -219,7 +227,28 @@ fn latencies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         let count = distribution.map_or(UNKNOWN.to_owned(), |d| show_count(d.count));
         table.add_row([name.to_owned(), count].into_iter().chain(figures));
     }
-    print_table(table, out)
+    print_table(table, out)?;
+    failures_as_endless(summary, is_open, out)
+}
+
+/// Percentiles of the successful alone flatter a server that fails under load.
+fn failures_as_endless(summary: &Summary, is_open: bool, out: &mut dyn Write) -> io::Result<()> {
+    let latency = &summary.latency;
+    let (e2e, ttft) = match is_open {
+        true => (&latency.adj_response_e2e, &latency.adj_response_ttft),
+        false => (&latency.adj_e2e, &latency.adj_ttft),
+    };
+    if summary.requests.failed == 0 {
+        return Ok(());
+    }
+    let prefix = if is_open { "response " } else { "" };
+    let told = [("E2E", e2e), ("TTFT", ttft)].into_iter().filter_map(|(name, adjusted)| {
+        let adjusted = adjusted.as_ref()?;
+        let shown = |value: Option<f64>| value.map_or("∞".to_owned(), significant);
+        Some(format!("{prefix}{name} p50 {}, p99 {}", shown(adjusted.p50), shown(adjusted.p99)))
+    });
+    let told = told.collect::<Vec<_>>().join("; ");
+    writeln!(out, "  with each failure taken as endless: {told}")
 }
 
 /// How much of the times a calibration found to be the client's.

@@ -88,6 +88,35 @@ impl Samples {
         (self.count > 0).then(|| self.histogram.value_at_percentile(percentile) * self.per_bucket)
     }
 
+    /// Percentiles of the values and of `failures` more that are endless, divided by `unit`; `None` where there is
+    /// neither.
+    pub fn adjusted(&mut self, failures: u64, unit: f64) -> Option<Adjusted> {
+        let all = self.count.checked_add(failures).filter(|all| *all > 0)?;
+        if let Some(values) = &mut self.exact {
+            values.par_sort_unstable();
+        }
+        let at = |percentile: f64| {
+            // numpy's rank among all; between the last value and an endless one there is nothing
+            let rank = percentile / 100.0 * (all - 1) as f64;
+            if self.count == 0 || rank > (self.count - 1) as f64 {
+                return None;
+            }
+            let own = rank / (self.count - 1).max(1) as f64 * 100.0;
+            Some(match &self.exact {
+                Some(sorted) => at_rank(sorted, rank) / unit,
+                None => (self.histogram.value_at_percentile(own) * self.per_bucket) as f64 / unit,
+            })
+        };
+        Some(Adjusted {
+            p50: at(50.0),
+            p75: at(75.0),
+            p90: at(90.0),
+            p95: at(95.0),
+            p99: at(99.0),
+            p99_9: at(99.9),
+        })
+    }
+
     /// What the values come to, divided by `unit`: 1e6 makes milliseconds of nanoseconds. `None` without any.
     pub fn into_distribution(mut self, unit: f64) -> Option<Distribution> {
         if self.count == 0 {
@@ -124,7 +153,11 @@ impl Samples {
 
 /// Linear interpolation between the closest ranks, as numpy does by default. `sorted` is not empty.
 fn interpolated(sorted: &[u64], percentile: f64) -> f64 {
-    let rank = percentile / 100.0 * (sorted.len() - 1) as f64;
+    at_rank(sorted, percentile / 100.0 * (sorted.len() - 1) as f64)
+}
+
+/// The value at a rank from 0, which may lie between two. `sorted` is not empty.
+fn at_rank(sorted: &[u64], rank: f64) -> f64 {
     let below = sorted[rank.floor() as usize] as f64;
     let above = sorted[(rank.ceil() as usize).min(sorted.len() - 1)] as f64;
     below + (above - below) * rank.fract()
@@ -181,6 +214,24 @@ pub struct Percentiles {
     pub p99_9: f64,
 }
 
+/// Percentiles with failures taken as endless. `None` where a percentile falls among them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Adjusted {
+    /// 50 %.
+    pub p50: Option<f64>,
+    /// 75 %.
+    pub p75: Option<f64>,
+    /// 90 %.
+    pub p90: Option<f64>,
+    /// 95 %.
+    pub p95: Option<f64>,
+    /// 99 %.
+    pub p99: Option<f64>,
+    /// 99.9 %.
+    #[serde(rename = "p99.9")]
+    pub p99_9: Option<f64>,
+}
+
 /// A statistic's name in results, and how it is read off.
 pub type Statistic = (&'static str, fn(&Distribution) -> f64);
 
@@ -233,6 +284,22 @@ mod tests {
             assert!((got - want).abs() < 1e-9, "{got} {want}");
         }
         assert!((ten.std - 2.872_281_323_269_014_3).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_failure_is_slower_than_any_value() {
+        let mut samples = Samples::new(1);
+        (1..=99).for_each(|value| samples.add(value));
+        let adjusted = samples.adjusted(1, 1.0).expect("there are values");
+        // numpy.percentile([1..99, inf], [50, 90, 99, 99.9]): the last two have no bound
+        assert_eq!((adjusted.p50, adjusted.p90), (Some(50.5), Some(90.10000000000001)));
+        assert_eq!((adjusted.p99, adjusted.p99_9), (None, None));
+        assert_eq!(samples.adjusted(0, 1.0).expect("values").p99, Some(98.02));
+        let none = Samples::new(1).adjusted(3, 1.0).expect("failures");
+        assert_eq!((none.p50, Samples::new(1).adjusted(0, 1.0)), (None, None));
+        let mut one = Samples::new(1);
+        one.add(7);
+        assert_eq!(one.adjusted(0, 1.0).expect("a value").p99, Some(7.0));
     }
 
     #[test]

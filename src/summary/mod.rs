@@ -1,6 +1,7 @@
 //! From records to results: a [`Tally`] takes records in and gives a [`Summary`]. Knows no channel and no format.
 
 mod distribution;
+mod goodput;
 mod tally;
 mod window;
 
@@ -9,7 +10,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use distribution::{Distribution, EXACT_LIMIT, Percentiles, STATISTICS, Samples, Statistic};
+pub use distribution::{Adjusted, Distribution, EXACT_LIMIT, Percentiles, STATISTICS, Samples, Statistic};
+pub use goodput::{Goodput, Slo, SloMetric};
 pub use tally::Tally;
 pub use window::{Full, Steady, Window, Windows};
 
@@ -26,6 +28,9 @@ pub struct Summary {
     /// When the phases of the run were, and the rates while its load was steady.
     #[serde(default)]
     pub windows: Windows,
+    /// Requests that met the objectives; `None` where none were set.
+    #[serde(default)]
+    pub goodput: Option<Goodput>,
     /// Rates over the duration.
     pub throughput: Throughput,
     /// Sums of tokens.
@@ -123,6 +128,18 @@ pub struct Latency {
     /// How late requests were started after they were due, of all requests, ms; zero in a closed loop.
     #[serde(rename = "lag_ms")]
     pub lag: Option<Distribution>,
+    /// Percentiles of `e2e` with each failure taken as endless, ms.
+    #[serde(rename = "adj_e2e_ms")]
+    pub adj_e2e: Option<Adjusted>,
+    /// Percentiles of `ttft` likewise, ms; `None`, too, where no reply was streamed.
+    #[serde(rename = "adj_ttft_ms")]
+    pub adj_ttft: Option<Adjusted>,
+    /// Percentiles of `response_e2e` likewise, ms.
+    #[serde(rename = "adj_response_e2e_ms")]
+    pub adj_response_e2e: Option<Adjusted>,
+    /// Percentiles of `response_ttft` likewise, ms.
+    #[serde(rename = "adj_response_ttft_ms")]
+    pub adj_response_ttft: Option<Adjusted>,
     /// Time per output token, ms.
     #[serde(rename = "tpot_ms")]
     pub tpot: Option<Distribution>,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::window::{Full, WindowTally};
 use super::{
-    Bytes, Connections, Distribution, ErrorLine, Latency, Requests, RetryAfter, Samples, Summary, Throughput,
-    Tokens,
+    Bytes, Connections, Distribution, ErrorLine, Goodput, Latency, Requests, RetryAfter, Samples, Slo,
+    Summary, Throughput, Tokens,
 };
 use crate::clock::Moment;
 use crate::failure::{Failure, FailureKind};
@@ -23,6 +23,8 @@ pub struct Tally {
     failed: u64,
     by_client: u64,
     windows: WindowTally,
+    slos: Vec<Slo>,
+    good: u64,
     from: Option<Moment>,
     until: Option<Moment>,
     busy: Duration,
@@ -145,6 +147,8 @@ impl Tally {
             failed: 0,
             by_client: 0,
             windows: WindowTally::new(full),
+            slos: Vec::new(),
+            good: 0,
             from: None,
             until: None,
             busy: Duration::ZERO,
@@ -177,6 +181,7 @@ impl Sink for Tally {
             self.unmeasured_failed += u64::from(!record.is_success());
             return;
         }
+        self.good += u64::from(self.slos.iter().all(|slo| slo.is_met(record)));
         self.add_window(record);
         self.add_wire(record);
         match record.failure() {
@@ -187,6 +192,12 @@ impl Sink for Tally {
 }
 
 impl Tally {
+    /// The same, counting the requests that meet these objectives.
+    #[must_use]
+    pub fn with_slos(self, slos: &[Slo]) -> Self {
+        Self { slos: slos.to_vec(), ..self }
+    }
+
     fn add_window(&mut self, record: &Record) {
         let moments = &record.moments;
         self.from = Some(self.from.map_or(moments.started, |from| from.min(moments.started)));
@@ -323,7 +334,13 @@ impl Tally {
             output_tokens_per_s: rate(self.tokens.output),
             total_tokens_per_s: rate(total),
         };
+        let goodput = (!self.slos.is_empty()).then(|| Goodput {
+            good: self.good,
+            share: ratio(self.good, answered),
+            requests_per_s: rate(Some(self.good)),
+        });
         let latency = self.times.into_latency(
+            self.failed,
             self.itl_source,
             ratio(self.counted_tokens.0, self.counted_tokens.1),
             ratio(self.events, self.reads),
@@ -342,6 +359,7 @@ impl Tally {
             },
             duration_s: duration.map(|d| d.as_secs_f64()),
             windows: self.windows.windows(),
+            goodput,
             throughput,
             tokens: self.tokens,
             latency,
@@ -358,14 +376,21 @@ impl Tally {
 
 impl Times {
     fn into_latency(
-        self,
+        mut self,
+        failed: u64,
         itl_source: Option<ItlSource>,
         tokens_per_event: Option<f64>,
         events_per_read: Option<f64>,
         unstamped_reads: u64,
     ) -> Latency {
         let ms = |samples: Samples| samples.into_distribution(MILLISECOND);
+        let is_streamed = self.ttft.count() > 0;
+        let adjusted = |samples: &mut Samples| samples.adjusted(failed, MILLISECOND);
         Latency {
+            adj_e2e: adjusted(&mut self.e2e),
+            adj_ttft: adjusted(&mut self.ttft).filter(|_| is_streamed),
+            adj_response_e2e: adjusted(&mut self.response_e2e),
+            adj_response_ttft: adjusted(&mut self.response_ttft).filter(|_| is_streamed),
             e2e: ms(self.e2e),
             ttft: ms(self.ttft),
             response_e2e: ms(self.response_e2e),

@@ -11,8 +11,8 @@ use vllm_loadgen::backend::{Backend, Canceller, Chunk, Exchange, Request, Script
 use vllm_loadgen::clock::{ManualClock, Stop, SystemClock, stop_pair};
 use vllm_loadgen::engine::{self, Setup};
 use vllm_loadgen::failure::{Failure, FailureKind};
-use vllm_loadgen::plan::{Extent, Load};
-use vllm_loadgen::record::{ItlSource, Phase};
+use vllm_loadgen::plan::{Extent, Load, Slo};
+use vllm_loadgen::record::{ItlSource, Outcome, Phase};
 use vllm_loadgen::summary::{Full, Tally, Window};
 use vllm_loadgen::units::Rate;
 use vllm_loadgen::wire::Dialect;
@@ -229,6 +229,41 @@ fn warm_up_and_cool_down_end_by_count_or_by_time_in_both_loops() {
         assert_eq!(phases(&run(load.clone(), &steps)), want, "{load}");
         assert_eq!(phases(&run(open(load.clone(), 10.0, Process::Constant), &steps)), want, "open: {load}");
     }
+}
+
+#[test]
+fn goodput_is_over_all_that_ended_and_failures_are_endless() {
+    let steps = stream(&[
+        Step::Wait(ms(40)),
+        Step::Body(TOKEN),
+        Step::Wait(ms(50)),
+        Step::Body(TOKEN),
+        Step::Body(LAST),
+    ]);
+    let mut records = run(load(1, 4), &steps);
+    records[3].outcome = Outcome::Failed(Failure::new(FailureKind::IdleTimeout, ""));
+    let slow = records[2].token_events.last_mut().expect("two");
+    slow.at = slow.at + ms(100);
+    let summary = |slos: &[&str]| {
+        let slos: Vec<Slo> = slos.iter().map(|slo| slo.parse().expect(slo)).collect();
+        let mut tally = Tally::default().with_slos(&slos);
+        records.iter().for_each(|record| tally.record(record));
+        tally.into_summary()
+    };
+    for (slos, good) in [
+        (&["ttft:50"][..], 3),
+        (&["ttft:49.9ms"], 0),
+        (&["ttft:50", "stall:60"], 2),
+        (&["tpot:70"], 2),
+        (&["e2el:100", "response_e2e:100ms", "response_ttft:1s"], 2),
+    ] {
+        let goodput = summary(slos).goodput.expect("objectives");
+        assert_eq!((goodput.good, goodput.share), (good, Some(good as f64 / 4.0)), "{slos:?}");
+    }
+    let plain = summary(&[]);
+    assert_eq!(plain.goodput, None);
+    let adjusted = plain.latency.adj_ttft.expect("streams");
+    assert_eq!((adjusted.p50, adjusted.p90), (Some(50.0), None));
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::secret::Secret;
 use crate::text::printable;
 use values::{
     BROKEN_ESCAPE, above_0, arrival, boolean, dialect, duration, duration_from_0, extent, filled, from_0,
-    is_no, json, list, number_above_0, ramp_up, rate, share, stages, temperature, text,
+    goodput, is_no, json, list, number_above_0, ramp_up, rate, share, stages, temperature, text,
 };
 
 const MAX_BYTES: usize = 16 << 20;
@@ -30,7 +30,7 @@ const MAX_BYTES: usize = 16 << 20;
 const SECTIONS: [&str; 3] = ["server", "benchmark", "test_scenarios"];
 const SERVER: [&str; 8] =
     ["url", "model", "auth_token", "timeout", "api", "connect_timeout", "idle_timeout", "headers"];
-const BENCHMARK: [&str; 24] = [
+const BENCHMARK: [&str; 25] = [
     "health_limits",
     "max_concurrent_requests",
     "default_prompt",
@@ -47,6 +47,7 @@ const BENCHMARK: [&str; 24] = [
     "warmup",
     "cooldown",
     "grace",
+    "goodput",
     "max_errors",
     "max_error_rate",
     "request_rate",
@@ -207,6 +208,7 @@ impl<'t> Reading<'t> {
         draft.burstiness = self.read(of.take("burstiness"), number_above_0);
         draft.warmup = self.read(of.take("warmup"), extent);
         draft.cooldown = self.read(of.take("cooldown"), extent);
+        draft.goodput = self.read(of.take("goodput"), goodput);
         draft.max_errors = self.read(of.take("max_errors"), above_0);
         draft.max_error_rate = self.read(of.take("max_error_rate"), share);
         draft.grace = self.read(of.take("grace"), duration_from_0);

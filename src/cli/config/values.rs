@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::arrivals::Shape;
-use crate::plan::{ArrivalName, Extent};
+use crate::plan::{ArrivalName, Extent, Slo};
 use crate::text::printable;
 use crate::units::{Rate, parse_duration, parse_share};
 use crate::wire::Dialect;
@@ -82,6 +82,18 @@ pub fn whole(raw: &RawValue, help: &str) -> Result<u64, String> {
 pub fn temperature(raw: &RawValue) -> Result<f64, String> {
     let temperature = serde_json::from_str::<f64>(raw.get()).ok().filter(|t| *t >= 0.0);
     temperature.ok_or_else(|| is_no_such_number(raw, "write a number from 0 up, such as 0.7"))
+}
+
+/// Objectives in one text, or in a list of texts.
+pub fn goodput(raw: &RawValue) -> Result<Vec<Slo>, String> {
+    let help = "write a list of objectives, such as [\"ttft:500ms\", \"tpot:50ms\"]";
+    let items = match kind(raw) {
+        "a list" => list(raw, help)?,
+        _ => vec![raw],
+    };
+    let slo = |item: &&RawValue| text(item)?.parse::<Slo>().map_err(|problem| format!("is wrong: {problem}"));
+    let slos: Vec<Slo> = items.iter().map(slo).collect::<Result<_, _>>()?;
+    if slos.is_empty() { Err(is_no(raw, help)) } else { Ok(slos) }
 }
 
 /// A number from 0 to 1, or a percentage in quotes.
