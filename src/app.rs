@@ -14,7 +14,7 @@ use crate::health::{self, Verdict};
 use crate::plan::{Csv, Plan, Suite, SuiteKind};
 use crate::rebuild;
 use crate::record::Sink;
-use crate::report::{self, DetailLog, OutputFile, Progress, RecordLog, Report, Tool};
+use crate::report::{self, DetailLog, OutputFile, Progress, RecordLog, Report, Tool, VllmRows};
 use crate::selftest::{self, Findings};
 use crate::sim::Simulator;
 use crate::units::{show_counted, show_duration};
@@ -138,7 +138,8 @@ impl Made {
                 calibration,
                 stop,
             };
-            let (report, detail) = make_run(plan, wants_detail, run, order.quiet)?;
+            let rows = files.vllm.as_mut().map(|(_, rows)| rows);
+            let (report, detail) = make_run(plan, wants_detail, rows, run, order.quiet)?;
             self.write(&report, detail, files);
             self.reports.push(report);
             let color = streams.color;
@@ -164,6 +165,10 @@ impl Made {
             let advice =
                 "; the single requests are not in the JSON: set TMPDIR to a folder with room, or --no-detail";
             self.keep(Err(Error::File { path: std::env::temp_dir(), cause, advice }));
+        }
+        if let Some((file, rows)) = files.vllm {
+            let written = file.finish(|out| report::write_vllm_json(report, Some(&rows), out));
+            self.keep_file(written);
         }
         for file in files.json {
             let written = file.finish(|out| report::write_json(report, detail.as_mut(), out));
@@ -245,6 +250,7 @@ fn calibrated(
 fn make_run(
     plan: &Plan,
     wants_detail: bool,
+    vllm: Option<&mut VllmRows>,
     run: Run<'_, '_>,
     is_quiet: bool,
 ) -> Result<(Report, Option<DetailLog>), Error> {
@@ -257,6 +263,9 @@ fn make_run(
     let mut sinks: Vec<&mut dyn Sink> = vec![&mut progress];
     if let Some(detail) = &mut detail {
         sinks.push(detail);
+    }
+    if let Some(rows) = vllm {
+        sinks.push(rows);
     }
     let report = benchmark::run(plan, Run { sinks, ..run });
     progress.finish();
@@ -296,6 +305,7 @@ struct Files {
 struct RunFiles {
     json: Vec<OutputFile>,
     log: Option<(PathBuf, RecordLog)>,
+    vllm: Option<(OutputFile, VllmRows)>,
 }
 
 impl Files {
@@ -312,7 +322,9 @@ impl Files {
                 paths.map(|path| OutputFile::create(&path, outputs.overwrite)).collect::<Result<_, _>>()?;
             let log = outputs.record_log.clone().or(saved_log);
             let log = log.map(|path| record_log(path, outputs.overwrite)).transpose()?;
-            runs.push(RunFiles { json, log });
+            let vllm =
+                outputs.vllm.as_ref().map(|path| OutputFile::create(path, outputs.overwrite)).transpose()?;
+            runs.push(RunFiles { json, log, vllm: vllm.map(|file| (file, VllmRows::default())) });
         }
         let csv = match &outputs.csv {
             None => None,
@@ -352,10 +364,15 @@ pub fn report(order: &ReportOrder, streams: &mut Streams<'_>) -> Result<ExitCode
     let (json, csv) =
         (order.json.as_ref().map(create).transpose()?, order.csv.as_ref().map(create).transpose()?);
     let mut made = Made::default();
+    let vllm = order.vllm.as_ref().map(create).transpose()?;
     let mut detail = None;
+    let mut rows = VllmRows::default();
     for path in &order.files {
         detail = (json.is_some() && order.detail).then(detail_log).transpose()?;
         let mut sinks: Vec<&mut dyn Sink> = detail.iter_mut().map(|detail| detail as &mut dyn Sink).collect();
+        if vllm.is_some() {
+            sinks.push(&mut rows);
+        }
         made.reports.push(rebuild::report(path, &mut sinks)?);
         let color = streams.color;
         made.print(streams, |reports, out| {
@@ -369,7 +386,13 @@ pub fn report(order: &ReportOrder, streams: &mut Streams<'_>) -> Result<ExitCode
         made.print(streams, |reports, out| report::print_sweep(SuiteKind::Scenarios, reports, out));
     }
     if let Some((file, report)) = json.zip(made.reports.first().cloned()) {
-        made.write(&report, detail, RunFiles { json: vec![file], log: None });
+        made.write(&report, detail, RunFiles { json: vec![file], log: None, vllm: None });
+    }
+    if let Some((file, report)) = vllm.zip(made.reports.first()) {
+        // a result in JSON has no single requests to tell of
+        let rows = (!rows.is_empty()).then_some(&rows);
+        let written = file.finish(|out| report::write_vllm_json(report, rows, out));
+        made.keep_file(written);
     }
     if let Some(csv) = csv {
         let written = csv.finish(|out| report::write_csv(&made.reports, out));

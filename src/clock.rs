@@ -291,6 +291,11 @@ impl Date {
         self.0.strftime("%Y%m%dT%H%M%SZ").to_string()
     }
 
+    /// The form of vLLM's results, such as `20261124-055113`.
+    pub fn vllm(self) -> String {
+        self.0.strftime("%Y%m%d-%H%M%S").to_string()
+    }
+
     /// Seconds since 1970, with fractions.
     pub fn unix_seconds(self) -> f64 {
         self.0.as_millisecond() as f64 / 1e3

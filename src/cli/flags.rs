@@ -174,6 +174,9 @@ pub struct Flags {
     /// keep every request of the one run in this file as it ends, one JSON line each, compressed if it ends in .gz; with --save there is one for each run
     #[argh(option, arg_name = "FILE")]
     pub record_log: Option<String>,
+    /// write the JSON that vllm bench serve --save-result writes, of the one run, to this file
+    #[argh(option, arg_name = "FILE")]
+    pub vllm_json: Option<String>,
     /// leave the single requests out of the JSON, and keep no record log that --record-log does not name
     #[argh(switch)]
     pub no_detail: bool,
@@ -232,6 +235,9 @@ pub struct ReportFlags {
     /// write a CSV with a row for each report
     #[argh(option, arg_name = "FILE")]
     pub csv: Option<String>,
+    /// write the JSON that vllm bench serve --save-result writes, of the one report, to this file
+    #[argh(option, arg_name = "FILE")]
+    pub vllm_json: Option<String>,
     /// leave the single requests of a record log out of the JSON
     #[argh(switch)]
     pub no_detail: bool,

@@ -43,6 +43,8 @@ pub struct ReportOrder {
     pub files: Vec<PathBuf>,
     /// Where the JSON of the one of them goes.
     pub json: Option<PathBuf>,
+    /// Where the object of vLLM's own benchmark of the one of them goes.
+    pub vllm: Option<PathBuf>,
     /// Where a CSV with a row for each goes.
     pub csv: Option<PathBuf>,
     /// Whether the JSON has a line for each request of a record log.
@@ -265,9 +267,11 @@ fn report_order(flags: ReportFlags, verbosity: u8) -> Result<Order, Error> {
     if flags.files.is_empty() {
         mistakes.push(Mistake::new("report", "name one or more results or record logs"));
     }
-    if let (Some(json), 2..) = (&flags.output, flags.files.len()) {
-        let problem = "names one file, and there are several results; leave it out, or give one";
-        mistakes.push(Mistake::new(format!("--output '{json}'"), problem));
+    for (flag, file) in [("--output", &flags.output), ("--vllm-json", &flags.vllm_json)] {
+        if let (Some(file), 2..) = (file, flags.files.len()) {
+            let problem = "names one file, and there are several results; leave it out, or give one";
+            mistakes.push(Mistake::new(format!("{flag} '{file}'"), problem));
+        }
     }
     if !mistakes.is_empty() {
         return Err(Error::Usage(mistakes));
@@ -275,6 +279,7 @@ fn report_order(flags: ReportFlags, verbosity: u8) -> Result<Order, Error> {
     Ok(Order::Report(ReportOrder {
         files: flags.files.into_iter().map(PathBuf::from).collect(),
         json: flags.output.map(PathBuf::from),
+        vllm: flags.vllm_json.map(PathBuf::from),
         csv: flags.csv.map(PathBuf::from),
         detail: !flags.no_detail,
         overwrite: flags.overwrite,

@@ -421,7 +421,12 @@ impl Draft {
             found.add(log.mistake(log.value.display(), problem));
         }
         self.schedule_out(kind, found);
-        let files = [&self.output, &self.csv, &self.schedule_out, &self.record_log];
+        if let (Some(vllm), true) = (&self.vllm_json, kind != SuiteKind::Single) {
+            let problem =
+                "names one file, and this makes several runs; save them, and use report FILE --vllm-json";
+            found.add(vllm.mistake(vllm.value.display(), problem));
+        }
+        let files = [&self.output, &self.csv, &self.schedule_out, &self.record_log, &self.vllm_json];
         let files: Vec<_> = files.into_iter().flatten().collect();
         for (number, file) in files.iter().enumerate() {
             for other in files[..number].iter().filter(|other| plain(&other.value).eq(plain(&file.value))) {
@@ -444,6 +449,7 @@ impl Draft {
             save_to: save.then_some(folder),
             json: self.output.as_ref().map(|path| path.value.clone()),
             csv,
+            vllm: self.vllm_json.as_ref().map(|path| path.value.clone()),
             record_log: self.record_log.as_ref().map(|path| path.value.clone()),
             schedule: self.schedule_out.as_ref().map(|path| path.value.clone()),
             detail: !self.no_detail,

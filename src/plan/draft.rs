@@ -161,6 +161,8 @@ pub struct Draft {
     pub output_dir: Option<Given<PathBuf>>,
     pub csv: Option<Given<PathBuf>>,
     pub schedule_out: Option<Given<PathBuf>>,
+    /// File for the object of vLLM's own benchmark.
+    pub vllm_json: Option<Given<PathBuf>>,
     /// File for every record of the one run, as it ends.
     pub record_log: Option<Given<PathBuf>>,
     pub no_csv: bool,
@@ -216,6 +218,7 @@ impl Draft {
             output_dir: self.output_dir.or(base.output_dir),
             csv: self.csv.or(base.csv),
             schedule_out: self.schedule_out.or(base.schedule_out),
+            vllm_json: self.vllm_json.or(base.vllm_json),
             record_log: self.record_log.or(base.record_log),
             no_csv: self.no_csv || base.no_csv,
             no_detail: self.no_detail || base.no_detail,

@@ -241,6 +241,8 @@ pub struct Outputs {
     pub json: Option<PathBuf>,
     /// CSV over all runs.
     pub csv: Option<Csv>,
+    /// The object of vLLM's own benchmark, of the one run.
+    pub vllm: Option<PathBuf>,
     /// Record log of the one run; compressed if its name ends in `.gz`.
     pub record_log: Option<PathBuf>,
     /// CSV of when the one run's requests are due.

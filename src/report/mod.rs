@@ -9,6 +9,7 @@ mod file;
 mod json;
 mod progress;
 mod record_log;
+mod vllm;
 
 use std::borrow::Cow;
 
@@ -21,6 +22,7 @@ pub use file::OutputFile;
 pub use json::write_json;
 pub use progress::Progress;
 pub use record_log::{LOG_SCHEMA, LogEnd, LogHead, LogLine, LoggedRecord, RecordLog};
+pub use vllm::{VllmRows, write_vllm_json};
 
 use crate::accuracy::Calibration;
 use crate::arrivals::Shape;

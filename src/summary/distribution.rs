@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializer};
+use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
 use rayon::slice::ParallelSliceMut;
 use serde::{Deserialize, Serialize};
 
@@ -196,6 +196,29 @@ pub struct Distribution {
     pub histogram: String,
 }
 
+impl Distribution {
+    /// A percentile (0 to 100) of times in milliseconds: one of those kept, or else read off the histogram, right to
+    /// three digits.
+    pub fn percentile_ms(&self, percentile: f64) -> f64 {
+        let p = &self.percentiles;
+        let kept =
+            [(50.0, p.p50), (75.0, p.p75), (90.0, p.p90), (95.0, p.p95), (99.0, p.p99), (99.9, p.p99_9)];
+        if let Some((_, value)) = kept.into_iter().find(|(kept, _)| *kept == percentile) {
+            return value;
+        }
+        let micros =
+            decode(&self.histogram).map(|histogram| histogram.value_at_percentile(percentile) as f64);
+        // what the histogram rounds lies between the extremes all the same
+        micros.map_or(self.min, |micros| (micros / 1e3).clamp(self.min, self.max))
+    }
+}
+
+/// `None` where it is none: a report may come from a file.
+fn decode(text: &str) -> Option<Histogram<u64>> {
+    let bytes = STANDARD.decode(text).ok()?;
+    Deserializer::new().deserialize(&mut bytes.as_slice()).ok()
+}
+
 /// Values below which the named share of all values lies; interpolated linearly between ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
@@ -253,7 +276,6 @@ pub const STATISTICS: [Statistic; 11] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hdrhistogram::serialization::Deserializer;
 
     fn of(values: impl IntoIterator<Item = u64>) -> Distribution {
         let mut samples = Samples::new(1);
@@ -334,10 +356,12 @@ mod tests {
     fn the_histogram_can_be_read_back() {
         let mut samples = Samples::new(1_000);
         (1..=100).for_each(|ms| samples.add(ms * 1_000_000));
-        let text = samples.into_distribution(1e6).expect("there are values").histogram;
-        let bytes = STANDARD.decode(text).expect("base64");
-        let back: Histogram<u64> = Deserializer::new().deserialize(&mut bytes.as_slice()).expect("V2");
+        let text = samples.clone().into_distribution(1e6).expect("there are values").histogram;
+        let back = decode(&text).expect("V2 in base64");
         assert_eq!(back.len(), 100);
         assert!(back.equivalent(back.value_at_percentile(50.0), 50_000));
+        let distribution = Samples::into_distribution(samples, 1e6).expect("there are values");
+        assert_eq!((distribution.percentile_ms(0.0), distribution.percentile_ms(99.0)), (1.0, 99.01));
+        assert!((distribution.percentile_ms(25.0) - 25.0).abs() < 0.05);
     }
 }

@@ -18,6 +18,11 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// Whether it is that of conversations.
+    pub fn is_chat(self) -> bool {
+        self == Self::Chat
+    }
+
     /// Where vLLM and the OpenAI API serve this dialect.
     pub fn path(self) -> &'static str {
         match self {

@@ -11,3 +11,4 @@ mod framing;
 mod properties;
 mod saved;
 mod selftest;
+mod vllm_json;
