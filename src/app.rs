@@ -51,6 +51,9 @@ pub fn run(mut order: RunOrder, stop: &Stop, streams: &mut Streams<'_>) -> Resul
         order.draft.url = Some(crate::plan::Given::in_code("simulator", simulator.url()));
     }
     let suite = order.draft.check(&mut benchmark::ask_model)?;
+    for warning in suite.plans.first().into_iter().flat_map(|plan| plan.server.warnings()) {
+        streams.remark(format_args!("warning: {warning}"));
+    }
     let files = Files::create(&suite)?;
     let code = make_runs(&suite, files, &order, stop, streams);
     if let Some(simulator) = &simulator {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::accuracy::{Account, Accuracy, Calibration, Probe, Replay, lateness};
 use crate::arrivals::{Arrivals, Shape};
-use crate::backend::{Endpoint, Settings};
+use crate::backend::{Endpoint, Network, Settings};
 use crate::benchmark::{self, Run};
 use crate::clock::Stop;
 use crate::error::Error;
@@ -106,8 +106,14 @@ fn aside<'a, 'b>(sink: &'b mut dyn Sink, stop: &'a Stop) -> Run<'a, 'b> {
 /// The same plan for the simulated server: as much at once, in less time.
 fn replayed(plan: &Plan, probe: &Probe, replay: &Replay, url: &str) -> Result<Plan, Error> {
     let endpoint = Endpoint::parse(url, Some(plan.server.endpoint.dialect)).map_err(Error::Server)?;
-    // the key and the user's headers are for the server
-    let server = Settings { endpoint, key: None, headers: Vec::new(), ..plan.server.clone() };
+    // the key, the user's headers and the way there are for the server
+    let server = Settings {
+        endpoint,
+        key: None,
+        headers: Vec::new(),
+        network: Network::default(),
+        ..plan.server.clone()
+    };
     let request = Ask {
         max_tokens: u32::try_from(replay.tokens).ok(),
         ignore_eos: true,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::Read;
 use std::time::Duration;
 
+use rustls::AlertDescription;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ureq::http::{self, HeaderName, HeaderValue, Method, StatusCode, Version, header};
@@ -13,6 +14,7 @@ use ureq::{Agent, Error};
 use super::endpoint::Endpoint;
 use super::line::{Ending, LAST_CHUNK};
 use super::marks::{self, Cause, Marks, Phase, note};
+use super::network::Network;
 use super::tls::{self, SharedTls};
 use super::transport::{CachedResolver, ProbeConnector};
 use super::{Backend, Canceller, Chunk, Exchange, Head, Request};
@@ -43,9 +45,25 @@ pub struct Settings {
     /// Longest time for a whole request.
     #[serde(rename = "timeout_s", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
     pub timeout: Duration,
+    /// How connections are made, where the URL alone does not say it.
+    #[serde(flatten)]
+    pub network: Network,
 }
 
 impl Settings {
+    /// What whoever reads the figures should know of how the server was reached.
+    pub fn warnings(&self) -> Vec<String> {
+        let unchecked = self.network.insecure && self.is_secret();
+        let warning = "INSECURE: the server's certificate is not checked (--insecure), so that anyone on the way can \
+                       read what is sent, keys too, and answer in the server's place";
+        unchecked.then(|| warning.to_owned()).into_iter().collect()
+    }
+
+    /// Whether what is sent is encrypted.
+    pub fn is_secret(&self) -> bool {
+        self.endpoint.url.starts_with("https://")
+    }
+
     /// Everything in it that must not be shown: the key and the values of secret headers.
     pub fn secrets(&self) -> Vec<Secret> {
         let headers = self.headers.iter().filter(|(name, _)| is_secret_header(name));
@@ -108,7 +126,7 @@ impl Client {
     /// Prepares to reach the server; sends nothing yet.
     ///
     /// # Errors
-    /// Says which header cannot be sent.
+    /// Says which header cannot be sent, or which file not be used.
     pub fn new(settings: Settings) -> Result<Self, String> {
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
@@ -122,8 +140,8 @@ impl Client {
             .output_buffer_size(OUTPUT_BUFFER)
             .user_agent(USER_AGENT)
             .accept_encoding("");
-        if settings.endpoint.url.starts_with("https://") {
-            config = config.tls_config(tls::config());
+        if settings.is_secret() {
+            config = config.tls_config(tls::config(&settings.network)?);
         }
         let post = request_parts(&settings, Method::POST, &settings.endpoint.url)?;
         Ok(Self {
@@ -333,6 +351,16 @@ fn words(error: &Error) -> String {
             format!("the reply's head is longer than {} KiB", INPUT_BUFFER / 1024)
         }
         _ if is_end(error) => "the server closed the connection".to_owned(),
+        _ => rustls_error(error).map_or_else(|| error.to_string(), tls_words),
+    }
+}
+
+fn tls_words(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidMessage(_) => format!("what came is not TLS: {error}"),
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "the server asks for a client certificate; give one with --cert and --key".to_owned()
+        }
         _ => error.to_string(),
     }
 }
@@ -364,16 +392,21 @@ fn kind_of(error: &Error, marks: &Marks) -> FailureKind {
 }
 
 fn tls_kind(error: &Error) -> Option<FailureKind> {
-    let rustls = match error {
-        Error::Tls(_) | Error::TlsRequired => return Some(FailureKind::TlsHandshake),
-        Error::Rustls(inner) => inner,
-        Error::Io(io) => io.get_ref()?.downcast_ref::<rustls::Error>()?,
-        _ => return None,
-    };
-    Some(match rustls {
+    if matches!(error, Error::Tls(_) | Error::TlsRequired) {
+        return Some(FailureKind::TlsHandshake);
+    }
+    Some(match rustls_error(error)? {
         rustls::Error::InvalidCertificate(_) => FailureKind::TlsCertificate,
         _ => FailureKind::TlsHandshake,
     })
+}
+
+fn rustls_error(error: &Error) -> Option<&rustls::Error> {
+    match error {
+        Error::Rustls(inner) => Some(inner),
+        Error::Io(io) => io.get_ref()?.downcast_ref(),
+        _ => None,
+    }
 }
 
 fn io_kind(phase: Phase, kind: std::io::ErrorKind, number: Option<i32>, marks: &Marks) -> FailureKind {

@@ -246,11 +246,10 @@ fn no_chunked_coding(why: &str) -> Error {
 fn budget(now: Moment, began: Moment) -> (Duration, Cause) {
     note(|marks| {
         let left = marks.deadline.since(now);
-        let (whole, cause) = match marks.phase {
-            Phase::Handshake => (marks.connect_timeout, Cause::ConnectTimeout),
-            _ => (marks.idle, Cause::Idle),
+        let (wait, cause) = match marks.phase {
+            Phase::Handshake => (marks.connect_by.since(now), Cause::ConnectTimeout),
+            _ => (marks.idle.saturating_sub(now.since(began)), Cause::Idle),
         };
-        let wait = whole.saturating_sub(now.since(began));
         if left < wait { (left, Cause::Total) } else { (wait, cause) }
     })
 }

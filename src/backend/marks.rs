@@ -22,6 +22,8 @@ pub struct Marks {
     pub idle: Duration,
     /// Longest time to connect, TLS included.
     pub connect_timeout: Duration,
+    /// When the connection being made must be there, TLS included.
+    pub connect_by: Moment,
     /// The present phase.
     pub phase: Phase,
     /// Whether the reply's head is over.

@@ -8,6 +8,7 @@ mod endpoint;
 mod http;
 mod line;
 mod marks;
+mod network;
 mod scripted;
 mod stamps;
 mod tls;
@@ -18,7 +19,9 @@ use std::time::Duration;
 
 pub use endpoint::Endpoint;
 pub use http::{Client, HttpBackend, Settings};
+pub use network::Network;
 pub use scripted::{Scripted, Step};
+pub use tls::{check_key, check_pair, read_certs, read_roots};
 
 use crate::clock::Moment;
 use crate::failure::Failure;

@@ -1,31 +1,153 @@
 //! TLS: one configuration for all agents, so that roots are parsed once and sessions are resumed.
 
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 
+use rustls::RootCertStore;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use ureq::Error;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 use ureq::unversioned::transport::{ConnectionDetails, Connector, RustlsConnector, Transport};
 
 use super::marks::{Phase, note};
+use super::network::Network;
 use crate::clock::{Clock, SystemClock};
 
-/// Trusts the system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured); where there are none, the bundled
-/// ones.
-pub fn config() -> TlsConfig {
+/// Trusts what `--cacert` names, else the system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured), and where
+/// there are none, the bundled ones.
+///
+/// # Errors
+/// Names the file that cannot be used.
+pub fn config(network: &Network) -> Result<TlsConfig, String> {
+    let in_file = |path: &Path| {
+        let shown = path.display().to_string();
+        move |problem| format!("'{shown}': {problem}")
+    };
+    let roots = match &network.cacert {
+        // nothing is looked up in them
+        _ if network.insecure => RootCerts::WebPki,
+        Some(path) => owned(&read_roots(path).map_err(in_file(path))?).into(),
+        None => system_roots(),
+    };
+    let identity = match (&network.cert, &network.key) {
+        (Some(cert), Some(key)) => Some(client_cert(cert, key).map_err(in_file(cert))?),
+        _ => None,
+    };
+    let config = TlsConfig::builder().root_certs(roots).client_cert(identity);
+    Ok(config.disable_verification(network.insecure).build())
+}
+
+fn system_roots() -> RootCerts {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
         log::debug!("a system root could not be read: {error}");
     }
-    let roots = if found.certs.is_empty() {
-        log::info!("no system root certificates; trusting the bundled ones");
-        RootCerts::WebPki
-    } else {
+    if !found.certs.is_empty() {
         log::debug!("trusting {} system root certificates", found.certs.len());
-        let owned = found.certs.iter().map(|der| Certificate::from_der(der.as_ref()).to_owned());
-        RootCerts::new_with_certs(&owned.collect::<Vec<_>>())
-    };
-    TlsConfig::builder().root_certs(roots).build()
+        return owned(&found.certs).into();
+    }
+    match ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().find(|name| std::env::var_os(name).is_some()) {
+        Some(name) => log::warn!("{name} names no certificate that can be read; trusting the bundled ones"),
+        None => log::info!("no system root certificates; trusting the bundled ones"),
+    }
+    RootCerts::WebPki
 }
+
+fn owned(certs: &[CertificateDer<'_>]) -> Vec<Certificate<'static>> {
+    certs.iter().map(|der| Certificate::from_der(der.as_ref()).to_owned()).collect()
+}
+
+/// The certificates of a PEM file, each fit to be trusted.
+///
+/// # Errors
+/// What completes "this file …", with advice.
+pub fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certs = read_certs(path)?;
+    for cert in &certs {
+        let usable = RootCertStore::empty().add(cert.clone());
+        usable.map_err(|error| format!("holds a certificate that cannot be used: {error}"))?;
+    }
+    Ok(certs)
+}
+
+/// The certificates of a PEM file.
+///
+/// # Errors
+/// What completes "this file …", with advice.
+pub fn read_certs(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let text = read(path)?;
+    let certs: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match certs {
+        Ok(certs) if certs.is_empty() => {
+            Err("holds no certificate in PEM form; name a file with a part that \
+                                              begins with -----BEGIN CERTIFICATE-----"
+                .to_owned())
+        }
+        Ok(certs) => Ok(certs),
+        Err(error) => Err(format!("is no PEM file of certificates: {error}")),
+    }
+}
+
+/// Whether a PEM file has a key that can be used.
+///
+/// # Errors
+/// What completes "this file …", with advice.
+pub fn check_key(path: &Path) -> Result<(), String> {
+    key_in(&read(path)?).map(|_| ())
+}
+
+fn key_in(text: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    let key = PrivateKeyDer::from_pem_slice(text).map_err(|error| match error {
+        pem::Error::NoItemsFound => {
+            "holds no private key in PEM form; one that is encrypted must be decrypted first".to_owned()
+        }
+        error => format!("is no PEM file of a private key: {error}"),
+    })?;
+    let usable = ring::default_provider().key_provider.load_private_key(key.clone_key());
+    usable.map(|_| key).map_err(|error| format!("holds a private key that cannot be used: {error}"))
+}
+
+/// Whether the certificate of one file is that of the other's key.
+///
+/// # Errors
+/// What completes "this file of certificates …".
+pub fn check_pair(cert: &Path, key: &Path) -> Result<(), String> {
+    client_cert(cert, key).map(|_| ())
+}
+
+/// A client certificate with its key, both known to be usable: ureq takes them for granted.
+fn client_cert(cert: &Path, key: &Path) -> Result<ClientCert, String> {
+    let chain = read_certs(cert)?;
+    let in_key = |problem: String| format!("its key '{}' {problem}", key.display());
+    let text = read(key).map_err(in_key)?;
+    let key_der = key_in(&text).map_err(in_key)?;
+    match CertifiedKey::from_der(chain.clone(), key_der, &ring::default_provider()) {
+        Ok(_) => {}
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            return Err(format!("'{}' is the key of another certificate", key.display()));
+        }
+        Err(error) => return Err(format!("holds a certificate that cannot be used: {error}")),
+    }
+    let key = PrivateKey::from_pem(&text).map_err(|error| in_key(error.to_string()))?;
+    Ok(ClientCert::new_with_certs(&owned(&chain), key))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let size = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+    match size {
+        Ok(size) if size as u64 > MAX_FILE => Err("is larger than 16 MiB; is it a PEM file?".to_owned()),
+        Ok(_) => Ok(bytes),
+        Err(cause) => Err(format!("{cause}; name a PEM file that can be read")),
+    }
+}
+
+const MAX_FILE: u64 = 16 << 20;
 
 /// A rustls connector that agents share, and that notes how long handshakes take.
 #[derive(Clone, Default)]

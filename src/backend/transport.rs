@@ -96,7 +96,10 @@ impl Connector<()> for ProbeConnector {
 
 /// Connects to the first address that answers, within the connect timeout for all of them together.
 fn connect_any(addresses: &[SocketAddr], began: Moment) -> Result<TcpStream, Error> {
-    let (limit, deadline) = note(|marks| (began + marks.connect_timeout, marks.deadline));
+    let (limit, deadline) = note(|marks| {
+        marks.connect_by = began + marks.connect_timeout;
+        (marks.connect_by, marks.deadline)
+    });
     let mut failed = None;
     for address in addresses {
         let left = limit.min(deadline).since(SystemClock.now());

@@ -106,7 +106,8 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
     };
     let health = Health::judge(&evidence, &plan.health_limits);
     let schedule = schedule(plan, complete, succeeded.saturating_add(failed));
-    let (server, warnings) = watch.map_or((None, vec![]), |watch| watch.end(succeeded, failed, run.stop));
+    let (server, watched) = watch.map_or((None, vec![]), |watch| watch.end(succeeded, failed, run.stop));
+    let warnings = plan.server.warnings().into_iter().chain(watched).collect();
     Ok(Report {
         schema: SCHEMA,
         tool: Tool::THIS,
@@ -148,7 +149,7 @@ pub fn ask_model(settings: &Settings) -> Result<String, Error> {
         let advice = match failure.kind {
             FailureKind::Dns => "is the name right?",
             FailureKind::TlsHandshake => "does it speak https? if not, write http://",
-            FailureKind::TlsCertificate => "SSL_CERT_FILE names the certificates to trust",
+            FailureKind::TlsCertificate => "--cacert names the certificates to trust",
             FailureKind::Protocol => "does it speak http? if it speaks TLS, write https://",
             _ => "is the server up?",
         };

@@ -51,6 +51,19 @@ pub struct Flags {
     #[argh(option, arg_name = "TIME")]
     pub connect_timeout: Option<String>,
 
+    /// PEM file with the certificates to trust, and no others (default: those of the system)
+    #[argh(option, arg_name = "FILE")]
+    pub cacert: Option<String>,
+    /// PEM file with this client's certificate, for servers that ask for one; goes with --key
+    #[argh(option, arg_name = "FILE")]
+    pub cert: Option<String>,
+    /// PEM file with the key of --cert
+    #[argh(option, arg_name = "FILE")]
+    pub key: Option<String>,
+    /// do not check the server's certificate: anyone on the way can then read and change what is sent, keys too
+    #[argh(switch)]
+    pub insecure: bool,
+
     /// threads, each with one request at a time (default: 20; at a rate, enough for 20 seconds of it, 64 to 1000; at inf, one a request up to 1000)
     #[argh(option, short = 't', arg_name = "N")]
     pub threads: Option<String>,

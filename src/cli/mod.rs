@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use argh::FromArgs;
 
 use crate::error::{Error, Mistake};
-use crate::plan::Draft;
+use crate::plan::{Draft, NetworkDraft};
 use crate::report::Tool;
 use crate::secret::Secret;
 use crate::selftest;
@@ -185,6 +185,7 @@ fn run_order(flags: &Flags, around: &Surroundings<'_>) -> Result<Order, Error> {
     let simulate = simulate.map(|behavior| {
         // those of the file are for another server; a model that was typed is what the simulator serves
         (draft.url, draft.model, draft.key) = (None, None, None);
+        draft.network = NetworkDraft::default();
         Behavior { model: model.map_or(behavior.model, |model| model.value), ..behavior }
     });
     if !typed.mistakes.is_empty() {

@@ -10,7 +10,7 @@ use super::flags::{Flags, Selftest, Simulate};
 use crate::arrivals::Shape;
 use crate::error::Mistake;
 use crate::health::{Limits, TypedLimit};
-use crate::plan::{Draft, Extent, Given, MAX_THREADS, Origin, Slo};
+use crate::plan::{Draft, Extent, Given, MAX_THREADS, NetworkDraft, Origin, Slo};
 use crate::secret::Secret;
 use crate::selftest::{self, Settings};
 use crate::sim::Behavior;
@@ -45,6 +45,7 @@ impl Typed {
                 .iter()
                 .filter_map(|text| self.read("--header", Some(text), header))
                 .collect(),
+            network: network(flags),
             prompt: given("--prompt", flags.prompt.clone()),
             unique_prompts: flags.unique_prompts.then_some(true),
             calibrate: flags.calibrate.then_some(true),
@@ -217,6 +218,16 @@ fn stream_counts(text: &str) -> Result<Vec<NonZeroUsize>, String> {
     match counts.collect::<Option<Vec<_>>>() {
         Some(counts) if !counts.is_empty() => Ok(counts),
         _ => Err(format!("write one or more whole numbers from 1 to {MAX_THREADS}, such as 1,20,200")),
+    }
+}
+
+fn network(flags: &Flags) -> NetworkDraft {
+    let path = |name, text: &Option<String>| given(name, text.as_ref().map(PathBuf::from));
+    NetworkDraft {
+        cacert: path("--cacert", &flags.cacert),
+        cert: path("--cert", &flags.cert),
+        key: path("--key", &flags.key),
+        insecure: flags.insecure.then_some(true),
     }
 }
 

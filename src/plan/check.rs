@@ -374,6 +374,8 @@ impl Draft {
         for timeout in [&self.timeout, &self.idle_timeout, &self.connect_timeout] {
             found.positive(timeout.as_ref());
         }
+        let (network, mistakes) = self.network.check();
+        mistakes.into_iter().for_each(|mistake| found.add(mistake));
         let endpoint =
             endpoint.map_err(|problem| found.add(url.mistake(shown_url(&url.value), problem))).ok()?;
         let settings = Settings {
@@ -383,6 +385,7 @@ impl Draft {
             connect_timeout: or(&self.connect_timeout, defaults::CONNECT_TIMEOUT),
             idle_timeout: or(&self.idle_timeout, defaults::IDLE_TIMEOUT),
             timeout: or(&self.timeout, defaults::TIMEOUT),
+            network,
         };
         if let Err(problem) = Client::check(&settings) {
             found.add(Mistake::new("request headers", problem));

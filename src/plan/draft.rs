@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::Extent;
+use super::{Extent, NetworkDraft};
 use crate::arrivals::Shape;
 use crate::error::Mistake;
 use crate::health;
@@ -116,6 +116,7 @@ pub struct Draft {
     pub idle_timeout: Option<Given<Duration>>,
     pub connect_timeout: Option<Given<Duration>>,
     pub headers: Vec<Given<(String, Secret)>>,
+    pub network: NetworkDraft,
     pub prompt: Option<Given<String>>,
     pub unique_prompts: Option<bool>,
     /// Whether to find out the client's own share before each run; no plan knows of it.
@@ -183,6 +184,7 @@ impl Draft {
             idle_timeout: self.idle_timeout.or(base.idle_timeout),
             connect_timeout: self.connect_timeout.or(base.connect_timeout),
             headers: if self.headers.is_empty() { base.headers } else { self.headers },
+            network: self.network.over(base.network),
             prompt: self.prompt.or(base.prompt),
             unique_prompts: self.unique_prompts.or(base.unique_prompts),
             calibrate: self.calibrate.or(base.calibrate),

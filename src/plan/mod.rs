@@ -5,6 +5,7 @@
 
 mod check;
 mod draft;
+mod network;
 mod phases;
 mod schedule;
 
@@ -18,6 +19,7 @@ use sha2::{Digest, Sha256};
 
 pub use check::MAX_THREADS;
 pub use draft::{ArrivalName, Draft, Given, Origin, ScenarioDraft};
+pub use network::NetworkDraft;
 pub use phases::{Extent, Phases};
 pub use schedule::ScheduleHash;
 

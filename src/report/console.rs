@@ -54,6 +54,9 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let scenario = plan.scenario.as_ref().map(|name| format!(": {}", printable(name, 80)));
     writeln!(out, "vllm-loadgen {}{}", report.tool.version, scenario.unwrap_or_default())?;
     row("Server", &printable(&plan.server.endpoint.shown(), 200), out)?;
+    if plan.server.network.insecure && plan.server.is_secret() {
+        row("INSECURE", "the server's certificate is NOT CHECKED (--insecure)", out)?;
+    }
     if let Some(simulated) = &plan.simulated {
         row("", &format!("SIMULATED, in this process: {simulated}"), out)?;
         row("", "these figures say nothing of a real server", out)?;

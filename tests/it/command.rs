@@ -16,11 +16,27 @@ pub fn start(behavior: Behavior) -> Simulator {
     Simulator::start(behavior, ([127, 0, 0, 1], 0).into()).expect("a free port")
 }
 
+/// Variables that would change a run.
+const SURROUNDINGS: [&str; 12] = [
+    "VLLM_LOADGEN_API_KEY",
+    "OPENAI_API_KEY",
+    "VLLM_API_KEY",
+    "RUST_LOG",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "http_proxy",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "no_proxy",
+];
+
 /// The command in a folder of its own, without the machine's keys.
 pub fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vllm-loadgen"));
     command.current_dir(folder);
-    for name in ["VLLM_LOADGEN_API_KEY", "OPENAI_API_KEY", "VLLM_API_KEY", "RUST_LOG"] {
+    for name in SURROUNDINGS {
         command.env_remove(name);
     }
     command

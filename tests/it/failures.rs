@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use vllm_loadgen::backend::{Backend, Chunk, Client, Endpoint, Exchange, Request, Settings};
+use vllm_loadgen::backend::{Backend, Chunk, Client, Endpoint, Exchange, Network, Request, Settings};
 use vllm_loadgen::failure::FailureKind;
 
 /// Serves each connection with `serve`, in order, on threads that end with the test's process.
@@ -21,7 +21,7 @@ pub fn server(mut serve: impl FnMut(usize, TcpStream) + Send + 'static) -> Strin
 }
 
 /// Reads one request with a content length.
-pub fn read_request(stream: &mut TcpStream) {
+pub fn read_request(stream: &mut impl Read) {
     let mut seen = Vec::new();
     let mut byte = [0];
     while !seen.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) > 0 {
@@ -60,6 +60,7 @@ pub fn settings(url: &str) -> Settings {
         connect_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(20),
         timeout: Duration::from_secs(60),
+        network: Network::default(),
     }
 }
 

@@ -11,4 +11,5 @@ mod framing;
 mod properties;
 mod saved;
 mod selftest;
+mod tls;
 mod vllm_json;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use vllm_loadgen::backend::{Backend, Chunk, Client, Endpoint, Request, Settings};
+use vllm_loadgen::backend::{Backend, Chunk, Client, Endpoint, Network, Request, Settings};
 use vllm_loadgen::cli::{self, Order, Surroundings};
 use vllm_loadgen::failure::FailureKind;
 use vllm_loadgen::observe::prometheus::samples;
@@ -72,6 +72,7 @@ fn received(parts: &[&[u8]]) -> (Vec<u8>, Option<u16>, Result<(), FailureKind>) 
         connect_timeout: Duration::from_secs(60),
         idle_timeout: Duration::from_secs(60),
         timeout: Duration::from_secs(60),
+        network: Network::default(),
     };
     let (mut body, mut status) = (Vec::new(), None);
     let exchange = thread::scope(|scope| {

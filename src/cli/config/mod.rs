@@ -17,19 +17,31 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Mistake};
 use crate::health::Limits;
-use crate::plan::{Draft, Given, Origin, ScenarioDraft};
+use crate::plan::{Draft, Given, NetworkDraft, Origin, ScenarioDraft};
 use crate::secret::Secret;
 use crate::text::printable;
 use values::{
     BROKEN_ESCAPE, above_0, arrival, boolean, dialect, duration, duration_from_0, extent, filled, from_0,
-    goodput, is_no, json, list, number_above_0, ramp_up, rate, share, stages, temperature, text,
+    goodput, is_no, json, list, number_above_0, path, ramp_up, rate, share, stages, temperature, text,
 };
 
 const MAX_BYTES: usize = 16 << 20;
 
 const SECTIONS: [&str; 3] = ["server", "benchmark", "test_scenarios"];
-const SERVER: [&str; 8] =
-    ["url", "model", "auth_token", "timeout", "api", "connect_timeout", "idle_timeout", "headers"];
+const SERVER: [&str; 12] = [
+    "url",
+    "model",
+    "auth_token",
+    "timeout",
+    "api",
+    "connect_timeout",
+    "idle_timeout",
+    "headers",
+    "cacert",
+    "cert",
+    "key",
+    "insecure",
+];
 const BENCHMARK: [&str; 25] = [
     "health_limits",
     "max_concurrent_requests",
@@ -185,6 +197,12 @@ impl<'t> Reading<'t> {
         draft.connect_timeout = self.read(of.take("connect_timeout"), duration);
         draft.idle_timeout = self.read(of.take("idle_timeout"), duration);
         draft.headers = self.headers(of.take("headers"));
+        draft.network = NetworkDraft {
+            cacert: self.read(of.take("cacert"), path),
+            cert: self.read(of.take("cert"), path),
+            key: self.read(of.take("key"), path),
+            insecure: self.switch(of.take("insecure")),
+        };
     }
 
     fn benchmark(&mut self, section: Option<Entry<'t>>, draft: &mut Draft) {

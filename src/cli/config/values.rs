@@ -1,5 +1,6 @@
 //! From one value of the file to one value of ours; each says what is wrong and what to write instead.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -56,6 +57,10 @@ pub fn text(raw: &RawValue) -> Result<String, String> {
 pub fn filled(raw: &RawValue) -> Result<String, String> {
     let text = text(raw)?;
     if text.trim().is_empty() { Err("is empty; write some text".to_owned()) } else { Ok(text) }
+}
+
+pub fn path(raw: &RawValue) -> Result<PathBuf, String> {
+    filled(raw).map(PathBuf::from)
 }
 
 pub fn boolean(raw: &RawValue) -> Result<bool, String> {
