@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::backend::Client;
-use crate::clock::{Stop, stop_pair};
+use crate::clock::{Clock, Moment, Stop, SystemClock, stop_pair};
 use crate::observe::{GaugeTrack, Reading, ServerSide, ServerWindow, metrics_url};
 
 /// Watches one server.
@@ -14,6 +14,8 @@ pub struct Watch<'a> {
     client: &'a Client,
     url: String,
     before: Option<Reading>,
+    /// What the times of the gauges are counted from.
+    began: Moment,
     gauges: Mutex<GaugeTrack>,
 }
 
@@ -33,7 +35,7 @@ impl<'a> Watch<'a> {
         let before = read(client, &url, READ_TIMEOUT)
             .inspect_err(|why| log::info!("no server metrics: {url}: {why}"))
             .ok();
-        Self { client, url, before, gauges: Mutex::default() }
+        Self { client, url, before, began: SystemClock.now(), gauges: Mutex::default() }
     }
 
     /// Does `work` while gauges are read once a second.
@@ -55,17 +57,24 @@ impl<'a> Watch<'a> {
 
     fn poll(&self, stop: &Stop) {
         while stop.sleep(POLL_EVERY) {
+            let at_s = SystemClock.now().since(self.began).as_secs_f64();
             match read(self.client, &self.url, POLL_TIMEOUT) {
-                Ok(reading) => self.gauges.lock().push(&reading),
+                Ok(reading) => self.gauges.lock().push(at_s, &reading),
                 Err(why) => log::debug!("{}: {why}", self.url),
             }
         }
     }
 
     /// Takes the last reading, once the server has counted as many requests as `succeeded` here or does not come to
-    /// it; it may have counted some that `failed` here, too. `None` where the server has no metrics that we know; the
+    /// it; it may have counted some that `failed` here, too. The gauges' times are counted from `origin`. `None` where the server has no metrics that we know; the
     /// warnings say what is doubtful.
-    pub fn end(self, succeeded: u64, failed: u64, stop: &Stop) -> (Option<ServerSide>, Vec<String>) {
+    pub fn end(
+        self,
+        succeeded: u64,
+        failed: u64,
+        origin: Moment,
+        stop: &Stop,
+    ) -> (Option<ServerSide>, Vec<String>) {
         let Some(before) = &self.before else { return (None, vec![]) };
         let mut window = self.window(before);
         for _ in 0..SETTLE_TRIES {
@@ -81,7 +90,8 @@ impl<'a> Watch<'a> {
                 let mut warnings: Vec<String> =
                     window.warnings.iter().map(|warning| format!("server metrics: {warning}")).collect();
                 warnings.extend(disagreement(&window, succeeded, failed));
-                let gauges = self.gauges.into_inner().summary();
+                let start_s = origin.since(self.began).as_secs_f64();
+                let gauges = self.gauges.into_inner().summary(start_s);
                 (Some(ServerSide { window, gauges }), warnings)
             }
         }

@@ -93,6 +93,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
     let stopped_by = error_limit.into_reason();
     let complete = stopped_by.is_none() && !run.stop.requested();
     let (succeeded, failed) = tally.ended();
+    let origin = tally.origin().unwrap_or(began);
     let summary = tally.into_summary();
     let evidence = Evidence {
         before,
@@ -106,7 +107,8 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
     };
     let health = Health::judge(&evidence, &plan.health_limits);
     let schedule = schedule(plan, complete, succeeded.saturating_add(failed));
-    let (server, watched) = watch.map_or((None, vec![]), |watch| watch.end(succeeded, failed, run.stop));
+    let (server, watched) =
+        watch.map_or((None, vec![]), |watch| watch.end(succeeded, failed, origin, run.stop));
     let warnings = plan.server.warnings().into_iter().chain(watched).collect();
     Ok(Report {
         schema: SCHEMA,

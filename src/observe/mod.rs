@@ -12,7 +12,7 @@ pub mod reading;
 pub mod window;
 
 pub use address::metrics_url;
-pub use gauges::{GaugeSummary, GaugeTrack, Gauges, Spread};
+pub use gauges::{GaugePoint, GaugeSummary, GaugeTrack, Gauges, Spread};
 pub use headers::timing_header;
 pub use histogram::HistogramDelta;
 pub use names::Flavour;

@@ -3,7 +3,9 @@
 mod distribution;
 mod goodput;
 mod tally;
+mod timeline;
 mod window;
+mod worst;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,7 +15,9 @@ use serde::{Deserialize, Serialize};
 pub use distribution::{Adjusted, Distribution, EXACT_LIMIT, Percentiles, STATISTICS, Samples, Statistic};
 pub use goodput::{Goodput, Slo, SloMetric};
 pub use tally::Tally;
+pub use timeline::{Brief, Slice, Timeline};
 pub use window::{Full, Steady, Window, Windows};
+pub use worst::SlowRequest;
 
 use crate::failure::Group;
 use crate::record::ItlSource;
@@ -51,6 +55,12 @@ pub struct Summary {
     pub bytes: Bytes,
     /// What the server told of its own work on each request, by names that carry the unit.
     pub server_timings: BTreeMap<String, Distribution>,
+    /// The successful requests of the longest response times, at most ten, slowest first.
+    #[serde(default)]
+    pub worst: Vec<SlowRequest>,
+    /// The run over time, in a bounded number of slices; `None` without any request.
+    #[serde(default)]
+    pub timeline: Option<Timeline>,
 }
 
 /// Counts of requests. `sent = succeeded + failed + by_client`; warm-up and cool-down are apart.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::timeline::TimelineTally;
 use super::window::{Full, WindowTally};
+use super::worst::WorstTally;
 use super::{
     Bytes, Connections, Distribution, ErrorLine, Goodput, Latency, Requests, RetryAfter, Samples, Slo,
     Summary, Throughput, Tokens,
@@ -25,6 +27,8 @@ pub struct Tally {
     windows: WindowTally,
     slos: Vec<Slo>,
     good: u64,
+    timeline: TimelineTally,
+    worst: WorstTally,
     from: Option<Moment>,
     until: Option<Moment>,
     busy: Duration,
@@ -149,6 +153,8 @@ impl Tally {
             windows: WindowTally::new(full),
             slos: Vec::new(),
             good: 0,
+            timeline: TimelineTally::default(),
+            worst: WorstTally::default(),
             from: None,
             until: None,
             busy: Duration::ZERO,
@@ -175,6 +181,7 @@ impl Tally {
 impl Sink for Tally {
     fn record(&mut self, record: &Record) {
         self.windows.add(record);
+        self.timeline.add(record);
         if record.phase != Phase::Measured {
             self.warmup += u64::from(record.phase == Phase::Warmup);
             self.cooldown += u64::from(record.phase == Phase::Cooldown);
@@ -182,6 +189,7 @@ impl Sink for Tally {
             return;
         }
         self.good += u64::from(self.slos.iter().all(|slo| slo.is_met(record)));
+        self.worst.add(record);
         self.add_window(record);
         self.add_wire(record);
         match record.failure() {
@@ -319,6 +327,11 @@ impl Tally {
         (self.succeeded + unmeasured, self.failed + self.by_client + self.unmeasured_failed)
     }
 
+    /// When the first request of all phases started; `None` before one has ended.
+    pub fn origin(&self) -> Option<Moment> {
+        self.windows.origin()
+    }
+
     /// What it all comes to.
     pub fn into_summary(self) -> Summary {
         let duration = self.from.zip(self.until).map(|(from, until)| until.since(from));
@@ -364,6 +377,8 @@ impl Tally {
             tokens: self.tokens,
             latency,
             mean_in_flight: seconds.map(|s| self.busy.as_secs_f64() / s),
+            timeline: self.timeline.timeline(&self.windows),
+            worst: self.worst.worst(self.windows.origin().unwrap_or_default()),
             errors: error_lines(self.errors, self.windows.origin().unwrap_or_default()),
             statuses: self.statuses,
             finish_reasons: self.finish_reasons,

@@ -158,6 +158,11 @@ impl WindowTally {
         [self.warmup, self.measured, self.cooldown].into_iter().filter_map(Span::first_start).min()
     }
 
+    /// Output tokens received between the two; `None` where a successful reply came without counts.
+    pub fn tokens(&self, from: Moment, until: Moment) -> Option<f64> {
+        (!self.misses_tokens).then(|| self.tokens.sum(from, until))
+    }
+
     /// What it comes to.
     pub fn windows(&self) -> Windows {
         let Some(origin) = self.origin() else { return Windows::default() };
@@ -250,10 +255,13 @@ impl Series {
         let (from, until) = (from.as_nanos(), until.as_nanos());
         let share = |(index, amount): (usize, &f64)| {
             let begin = (self.first + index as u64) * self.width;
-            let covered = until.min(begin + self.width).saturating_sub(from.max(begin));
+            let covered = until.min(begin.saturating_add(self.width)).saturating_sub(from.max(begin));
             amount * (covered as f64 / self.width as f64)
         };
-        self.bins.iter().enumerate().map(share).fold(0.0, |sum, share| sum + share)
+        let skipped = usize::try_from((from / self.width).saturating_sub(self.first)).unwrap_or(usize::MAX);
+        let bins = self.bins.iter().enumerate().skip(skipped);
+        let within = bins.take_while(|(index, _)| (self.first + *index as u64) * self.width < until);
+        within.map(share).fold(0.0, |sum, share| sum + share)
     }
 }
 
