@@ -75,7 +75,8 @@ pub enum Outcome {
 pub struct Moments {
     /// When the request should have left; in a closed loop, when a worker was free for it.
     pub due: Moment,
-    /// When a worker took it up; in an open loop, to wait for `due` if there was time.
+    /// When a worker was there for it, in an open loop to wait for `due`: no later than that where one was idle, however
+    /// late it woke up; else when one became free.
     pub taken: Moment,
     /// When its worker turned to it.
     pub started: Moment,

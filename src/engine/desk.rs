@@ -106,8 +106,9 @@ impl<T> Drop for Feed<'_, T> {
 pub(super) struct Seat<'a, T>(&'a Desk<T>, usize);
 
 impl<T> Seat<'_, T> {
-    /// The next job. `None` once the feed is gone and the desk is empty.
-    pub(super) fn take(&self) -> Option<T> {
+    /// The next job, and whether it was handed to this worker while that was idle; else it waited for a worker. `None`
+    /// once the feed is gone and the desk is empty.
+    pub(super) fn take(&self) -> Option<(T, bool)> {
         let Self(desk, worker) = *self;
         let mut state = desk.state.lock();
         if let Some(job) = state.queue.pop_front() {
@@ -116,7 +117,7 @@ impl<T> Seat<'_, T> {
                 state.feeder_waits = false;
                 desk.room.notify_one();
             }
-            return Some(job);
+            return Some((job, false));
         }
         if !state.is_closed {
             state.idle.push(worker);
@@ -124,7 +125,7 @@ impl<T> Seat<'_, T> {
         while state.handed[worker].is_none() && !state.is_closed {
             desk.bells[worker].wait(&mut state);
         }
-        state.handed[worker].take()
+        state.handed[worker].take().map(|job| (job, true))
     }
 }
 
@@ -164,7 +165,7 @@ mod tests {
             assert!(feed.put('a', &stop) && feed.put('b', &stop));
             drop(feed);
             let jobs: Vec<_> = waiting.into_iter().map(|worker| worker.join().expect("no panic")).collect();
-            assert_eq!(jobs, [None, Some('b'), Some('a')]);
+            assert_eq!(jobs, [None, Some(('b', true)), Some(('a', true))]);
         });
     }
 
@@ -175,7 +176,7 @@ mod tests {
         let (feed, seat) = (desk.feed(), desk.seat(0));
         assert!(feed.put(1, &stop) && feed.put(2, &stop));
         drop(feed);
-        assert_eq!([seat.take(), seat.take(), seat.take()], [Some(1), Some(2), None]);
+        assert_eq!([seat.take(), seat.take(), seat.take()], [Some((1, false)), Some((2, false)), None]);
     }
 
     #[test]
@@ -189,7 +190,7 @@ mod tests {
             while !desk.state.lock().feeder_waits {
                 thread::yield_now();
             }
-            assert_eq!(seat.take(), Some(1));
+            assert_eq!(seat.take(), Some((1, false)));
             assert!(feeder.join().expect("no panic"));
             let feeder = scope.spawn(|| feed.put(3, &stop));
             drop(seat);

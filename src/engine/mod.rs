@@ -188,9 +188,11 @@ fn work(
     floor: &Floor<'_, '_>,
 ) {
     let setup = floor.setup;
-    while let Some(job) = seat.take() {
-        let taken = setup.clock.now();
-        if !setup.clock.wait_until(job.due.unwrap_or(taken), setup.stop) {
+    while let Some((job, was_idle)) = seat.take() {
+        let now = setup.clock.now();
+        // a worker that was idle and woke up late was there all the same
+        let taken = job.due.filter(|_| was_idle).map_or(now, |due| due.min(now));
+        if !setup.clock.wait_until(job.due.unwrap_or(now), setup.stop) {
             return;
         }
         // an arrival is never dropped, however late; a closed loop has none

@@ -422,13 +422,46 @@ fn open(load: Load, rate: f64, process: Process) -> Load {
     Load { arrivals: Some(Arrivals { shape, process }), ..load }
 }
 
+/// One thread, a thousand and more requests a second, each of which takes 250 ms: time begins to move when the feeder has
+/// handed out nearly all of them, so that they wait for the thread and not the thread for them.
+fn run_starved(load: &Load) -> Vec<Record> {
+    let steps = stream(&[Step::Wait(ms(240)), Step::Body(TOKEN), Step::Body(LAST)]);
+    let all = load.completions.expect("a number").get();
+    let (clock, fed) = (ManualClock::default(), AtomicU64::new(0));
+    let (_stopper, stop) = stop_pair();
+    let mut records = Records::default();
+    let setup = Setup {
+        request: &|id| {
+            fed.store(id + 1, Ordering::Release);
+            request(id)
+        },
+        backend: &|| Box::new(Scripted { clock: &clock, steps: steps.clone() }),
+        lead: ms(1),
+        dialect: Dialect::Chat,
+        secrets: &[],
+        seed: 7,
+        clock: &clock,
+        stop: &stop,
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while fed.load(Ordering::Acquire) < all {
+                std::thread::sleep(ms(1));
+            }
+            clock.advance(ms(1));
+        });
+        engine::run(load, &setup, &mut [&mut records]).expect("threads can be started");
+    });
+    records.0
+}
+
 #[test]
 fn a_late_request_counts_from_when_it_was_due() {
-    // one thread, due every 100 ms, each taking 250 ms: the second is 150 ms late, the third 300
-    let steps = stream(&[Step::Wait(ms(240)), Step::Body(TOKEN), Step::Body(LAST)]);
-    let records = run(open(load(1, 3), 10.0, Process::Constant), &steps);
+    // due after 0, 1, 2 ms of the run; started after 0, 250, 500
+    let records = run_starved(&open(load(1, 4), 1_000.0, Process::Constant));
+    let records = &records[..3];
     let lags: Vec<_> = records.iter().map(Record::lag).collect();
-    assert_eq!(lags, [ms(0), ms(150), ms(300)]);
+    assert_eq!(lags, [ms(0), ms(249), ms(498)]);
     let found_none: Vec<_> = records.iter().map(Record::found_no_worker).collect();
     assert_eq!(found_none, [false, true, true]);
     for (record, lag) in records.iter().zip(lags) {
@@ -442,15 +475,17 @@ fn a_late_request_counts_from_when_it_was_due() {
 
 #[test]
 fn a_starved_pool_is_counted_and_said() {
-    let steps = stream(&[Step::Wait(ms(240)), Step::Body(TOKEN), Step::Body(LAST)]);
-    let load = open(load(1, 20), 10.0, Process::Constant);
+    let load = open(load(1, 20), 10_000.0, Process::Constant);
     let mut tally = Tally::default();
-    run(load.clone(), &steps).iter().for_each(|record| tally.record(record));
+    run_starved(&load).iter().for_each(|record| tally.record(record));
     let summary = tally.into_summary();
     assert_eq!(summary.requests.no_worker_free, 19);
     let rates = summary.throughput;
     let near = |rate: Option<f64>, want: f64| (rate.expect("known") / want - 1.0).abs() < 1e-9;
-    assert!(near(rates.offered_requests_per_s, 10.0) && near(rates.sent_requests_per_s, 4.0), "{rates:?}");
+    assert!(
+        near(rates.offered_requests_per_s, 10_000.0) && near(rates.sent_requests_per_s, 4.0),
+        "{rates:?}"
+    );
     assert!(analysis::remarks(&load, &summary)[0].starts_with("19 of 20 requests were due when none"));
 }
 
