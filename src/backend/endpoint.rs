@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize, Serializer};
 use ureq::http::Uri;
 
+use super::transport::host_and_port;
 use crate::secret;
 use crate::wire::Dialect;
 
@@ -62,6 +63,13 @@ impl Endpoint {
     /// The URL as reports show it.
     pub fn shown(&self) -> String {
         secret::shown_url(&self.url)
+    }
+
+    /// Host and port; the port is that of the scheme where the URL names none.
+    pub fn host_and_port(&self) -> (String, u16) {
+        let uri: Option<Uri> = self.url.parse().ok();
+        let found = uri.as_ref().and_then(host_and_port);
+        found.map_or_else(Default::default, |(host, port)| (host.to_owned(), port))
     }
 
     /// Scheme and authority with whatever path stands before `/v1`.

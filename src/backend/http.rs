@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::Read;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::AlertDescription;
@@ -107,6 +108,7 @@ fn in_order<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, S
 #[derive(Clone, Debug)]
 pub struct Client {
     settings: Settings,
+    network: Arc<Network>,
     config: ureq::config::Config,
     resolver: CachedResolver,
     tls: SharedTls,
@@ -144,10 +146,12 @@ impl Client {
             config = config.tls_config(tls::config(&settings.network)?);
         }
         let post = request_parts(&settings, Method::POST, &settings.endpoint.url)?;
+        let network = Arc::new(settings.network.clone());
         Ok(Self {
             settings,
             config: config.build(),
-            resolver: CachedResolver::default(),
+            resolver: CachedResolver::new(Arc::clone(&network)),
+            network,
             tls: SharedTls::default(),
             post,
         })
@@ -188,7 +192,7 @@ impl Client {
     }
 
     fn agent(&self) -> Agent {
-        let connector = ProbeConnector.chain(self.tls.clone());
+        let connector = ProbeConnector(Arc::clone(&self.network)).chain(self.tls.clone());
         Agent::with_parts(self.config.clone(), connector, self.resolver.clone())
     }
 }
@@ -418,7 +422,10 @@ fn io_kind(phase: Phase, kind: std::io::ErrorKind, number: Option<i32>, marks: &
     }
     let is_reset = matches!(kind, ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted);
     match (phase, kind) {
-        (Phase::Connecting, ErrorKind::ConnectionRefused) => FailureKind::ConnectRefused,
+        // a Unix socket that is not there
+        (Phase::Connecting, ErrorKind::ConnectionRefused | ErrorKind::NotFound) => {
+            FailureKind::ConnectRefused
+        }
         (Phase::Connecting, _) => FailureKind::Unreachable,
         _ if marks.phase == Phase::Handshake => FailureKind::TlsHandshake,
         (Phase::Sending, _) => FailureKind::SendFailed,

@@ -1,9 +1,8 @@
-//! One TCP connection: what goes out leaves in one piece, what comes in is stamped and kept until it is taken. It has
+//! One connection: what goes out leaves in one piece, what comes in is stamped and kept until it is taken. It has
 //! deadlines of its own, and causes for what fails.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
-use std::net::TcpStream;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -11,11 +10,11 @@ use std::time::Duration;
 
 use nix::sys::socket::{MsgFlags, recv};
 use parking_lot::Mutex;
-use ureq::unversioned::transport::ShutdownHandle;
 use ureq::{Error, Timeout};
 
 use super::chunked::Dechunker;
 use super::marks::{Cause, Phase, note, note_io};
+use super::socket::Socket;
 use super::stamps::{Arrival, StampedReader};
 use crate::clock::{Clock, Moment, SystemClock};
 
@@ -69,7 +68,7 @@ impl Line {
     /// A connection just made, with at most so much room for a read.
     pub fn new(socket: Arc<Socket>, room: usize) -> Self {
         Self {
-            reader: StampedReader::new(&socket.0),
+            reader: StampedReader::new(&socket),
             socket,
             unsent: Vec::new(),
             input: vec![0; room.min(FIRST_ROOM)],
@@ -102,12 +101,12 @@ impl Line {
             return Err(gave_up(ErrorKind::TimedOut.into(), Phase::Sending, cause));
         }
         if is_worth_setting(self.write_timeout, budget) {
-            let set = self.socket.0.set_write_timeout(Some(budget));
+            let set = self.socket.set_write_timeout(Some(budget));
             set.map_err(|error| gave_up(error, Phase::Sending, Cause::Total))?;
             self.write_timeout = Some(budget);
             began = SystemClock.now();
         }
-        let result = (&self.socket.0).write_all(&self.unsent);
+        let result = (&*self.socket).write_all(&self.unsent);
         self.seen = SystemClock.now();
         let bytes = self.unsent.len() as u64;
         self.unsent.clear();
@@ -141,11 +140,11 @@ impl Line {
                 return Err(gave_up(ErrorKind::TimedOut.into(), Phase::Receiving, cause));
             }
             if is_worth_setting(self.read_timeout, budget) {
-                let set = self.socket.0.set_read_timeout(Some(budget));
+                let set = self.socket.set_read_timeout(Some(budget));
                 set.map_err(|error| gave_up(error, Phase::Receiving, Cause::Total))?;
                 self.read_timeout = Some(budget);
             }
-            match self.reader.read(&self.socket.0, &mut self.input) {
+            match self.reader.read(&self.socket, &mut self.input) {
                 Ok((bytes, arrival)) => {
                     self.note_read(bytes, arrival);
                     return Ok(bytes);
@@ -229,7 +228,7 @@ impl Line {
             return true;
         }
         let mut byte = [0];
-        let peek = recv(self.socket.0.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT);
+        let peek = recv(self.socket.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT);
         // neither bytes that nobody asked for nor an end
         peek == Err(nix::errno::Errno::EAGAIN)
     }
@@ -270,15 +269,4 @@ fn gave_up(error: io::Error, phase: Phase, cause: Cause) -> Error {
     }
     note_io(phase, &error);
     Error::Io(error)
-}
-
-/// A socket that another thread may shut down.
-#[derive(Debug)]
-pub struct Socket(pub TcpStream);
-
-impl ShutdownHandle for Socket {
-    fn shutdown(&self) {
-        // the peer may have closed it already
-        let _ = self.0.shutdown(std::net::Shutdown::Both);
-    }
 }

@@ -3,6 +3,7 @@
 //! An agent never leaves its thread, so marks go to a thread-local without locks.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
@@ -34,6 +35,15 @@ pub struct Marks {
     pub last_read: Moment,
     /// The connection in use, if its bytes are those of HTTP: there is none under TLS.
     pub line: Option<SharedLine>,
+}
+
+impl Marks {
+    /// Puts whom it is about before the words of the cause.
+    pub fn say_first(&mut self, whom: impl fmt::Display) {
+        if let Some(Cause::Dns(words) | Cause::Io(.., words)) = &mut self.cause {
+            *words = format!("{whom}: {words}");
+        }
+    }
 }
 
 /// What the transport is doing.

@@ -10,6 +10,7 @@ mod line;
 mod marks;
 mod network;
 mod scripted;
+mod socket;
 mod stamps;
 mod tls;
 mod transport;
@@ -19,8 +20,9 @@ use std::time::Duration;
 
 pub use endpoint::Endpoint;
 pub use http::{Client, HttpBackend, Settings};
-pub use network::Network;
+pub use network::{Network, Resolve};
 pub use scripted::{Scripted, Step};
+pub use socket::check_path;
 pub use tls::{check_key, check_pair, read_certs, read_roots};
 
 use crate::clock::Moment;
@@ -79,7 +81,7 @@ pub struct Exchange {
 pub struct Trace {
     /// Looking up the server's name; `None` when it was known already.
     pub dns: Option<Duration>,
-    /// Making the TCP connection.
+    /// Making the TCP connection; `None` over a Unix socket too.
     pub tcp: Option<Duration>,
     /// The TLS handshake.
     pub tls: Option<Duration>,

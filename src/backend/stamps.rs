@@ -5,8 +5,8 @@
 //! one is missing or makes no sense, the time after the read stands in.
 
 use std::io;
-use std::net::TcpStream;
 
+use super::socket::Socket;
 use crate::clock::{Clock, KernelClock, Moment, SystemClock};
 
 /// When the bytes of a read came in.
@@ -30,7 +30,7 @@ pub struct StampedReader {
 
 impl StampedReader {
     /// Asks the kernel for stamps on this socket.
-    pub fn new(socket: &TcpStream) -> Self {
+    pub fn new(socket: &Socket) -> Self {
         Self { control: enable(socket), clock: KernelClock::default() }
     }
 
@@ -38,7 +38,7 @@ impl StampedReader {
     ///
     /// # Errors
     /// Those of the system's read.
-    pub fn read(&mut self, socket: &TcpStream, room: &mut [u8]) -> io::Result<(usize, Arrival)> {
+    pub fn read(&mut self, socket: &Socket, room: &mut [u8]) -> io::Result<(usize, Arrival)> {
         let (bytes, stamp) = receive(socket, room, &mut self.control)?;
         let read = SystemClock.now();
         let kernel = stamp.and_then(|stamp| self.clock.moment(stamp, read));
@@ -47,7 +47,11 @@ impl StampedReader {
 }
 
 #[cfg(target_os = "linux")]
-fn enable(socket: &TcpStream) -> Vec<u8> {
+fn enable(socket: &Socket) -> Vec<u8> {
+    if matches!(socket, Socket::Unix(_)) {
+        // nothing stamps what never was on a wire
+        return Vec::new();
+    }
     use nix::sys::socket::{setsockopt, sockopt::ReceiveTimestampns};
     match setsockopt(socket, ReceiveTimestampns, &true) {
         Ok(()) => nix::cmsg_space!(nix::sys::time::TimeSpec),
@@ -60,14 +64,14 @@ fn enable(socket: &TcpStream) -> Vec<u8> {
 
 #[cfg(target_os = "linux")]
 fn receive(
-    socket: &TcpStream,
+    socket: &Socket,
     room: &mut [u8],
     control: &mut [u8],
 ) -> io::Result<(usize, Option<std::time::Duration>)> {
     use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
     use std::os::fd::AsRawFd;
     if control.is_empty() {
-        return Ok((io::Read::read(&mut &*socket, room)?, None));
+        return Ok((io::Read::read(&mut { socket }, room)?, None));
     }
     let mut parts = [io::IoSliceMut::new(room)];
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(control), MsgFlags::empty())?;
@@ -81,38 +85,38 @@ fn receive(
 }
 
 #[cfg(not(target_os = "linux"))]
-fn enable(_: &TcpStream) -> Vec<u8> {
+fn enable(_: &Socket) -> Vec<u8> {
     Vec::new()
 }
 
 #[cfg(not(target_os = "linux"))]
 fn receive(
-    socket: &TcpStream,
+    socket: &Socket,
     room: &mut [u8],
     _: &mut [u8],
 ) -> io::Result<(usize, Option<std::time::Duration>)> {
-    Ok((io::Read::read(&mut &*socket, room)?, None))
+    Ok((io::Read::read(&mut { socket }, room)?, None))
 }
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
     use std::io::Write;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
     use std::thread;
     use std::time::Duration;
 
     /// A pair of connected sockets.
-    fn pair() -> (TcpStream, TcpStream) {
+    fn pair() -> (Socket, TcpStream) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
         let (server, _) = listener.accept().expect("accepted");
-        (client, server)
+        (Socket::Tcp(client), server)
     }
 
     /// Sends a segment and reads it a while later: moments before and after sending, and its arrival.
     fn late_read(
-        (client, server): (&TcpStream, &mut TcpStream),
+        (client, server): (&Socket, &mut TcpStream),
         reader: &mut StampedReader,
         late: Duration,
     ) -> (Moment, Moment, Arrival) {

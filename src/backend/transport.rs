@@ -1,10 +1,12 @@
 //! The instrumented transport under ureq: one send a request, one stamp a read.
 //!
-//! Everything that uses ureq's `unversioned` interfaces is in this file, in `line.rs` and in `tls.rs`.
+//! Everything that uses ureq's `unversioned` interfaces is in this file, in `line.rs`, `socket.rs` and `tls.rs`.
 
-use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use ureq::config::Config;
@@ -15,17 +17,39 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Error, Timeout};
 
-use super::line::{Line, SharedLine, Socket};
+use super::line::{Line, SharedLine};
 use super::marks::{Cause, Phase, note, note_io};
-use crate::clock::{Clock, Moment, SystemClock};
+use super::network::Network;
+use super::socket::Socket;
+use crate::clock::{Clock, SystemClock};
 
 /// Resolves each server once and shares the answer between all agents, until a connection to it fails.
-#[derive(Clone, Debug, Default)]
-pub struct CachedResolver(Arc<RwLock<Vec<(String, ResolvedSocketAddrs)>>>);
+#[derive(Clone, Debug)]
+pub struct CachedResolver {
+    network: Arc<Network>,
+    known: Arc<RwLock<Vec<(String, ResolvedSocketAddrs)>>>,
+}
 
 impl CachedResolver {
+    /// Knows the addresses that were given.
+    pub fn new(network: Arc<Network>) -> Self {
+        Self { network, known: Arc::default() }
+    }
+
+    /// The addresses that were given for it; none where a Unix socket takes its place.
+    fn given(&self, uri: &Uri) -> Option<ResolvedSocketAddrs> {
+        let mut given = self.empty();
+        if self.network.unix_socket.is_some() {
+            return Some(given);
+        }
+        let (host, port) = host_and_port(uri)?;
+        let resolve = self.network.resolve.iter().find(|resolve| resolve.is_of(host, port))?;
+        resolve.addresses().for_each(|address| given.push(address));
+        Some(given)
+    }
+
     fn known(&self, authority: &str) -> Option<ResolvedSocketAddrs> {
-        let known = self.0.read();
+        let known = self.known.read();
         let (_, addresses) = known.iter().find(|(name, _)| name == authority)?;
         let mut copy = self.empty();
         addresses.iter().for_each(|address| copy.push(*address));
@@ -34,7 +58,7 @@ impl CachedResolver {
 
     /// Forgets what it knows, so that the next request asks again.
     pub fn forget(&self) {
-        self.0.write().clear();
+        self.known.write().clear();
     }
 }
 
@@ -45,6 +69,9 @@ impl Resolver for CachedResolver {
         config: &Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, Error> {
+        if let Some(addresses) = self.given(uri) {
+            return Ok(addresses);
+        }
         let authority = uri.authority().ok_or_else(|| Error::BadUri("no host".to_owned()))?;
         if let Some(addresses) = self.known(authority.as_str()) {
             return Ok(addresses);
@@ -60,24 +87,38 @@ impl Resolver for CachedResolver {
         let addresses = answer?;
         let mut kept = self.empty();
         addresses.iter().for_each(|address| kept.push(*address));
-        self.0.write().push((authority.as_str().to_owned(), kept));
+        self.known.write().push((authority.as_str().to_owned(), kept));
         Ok(addresses)
     }
 }
 
-/// Makes instrumented TCP connections.
-#[derive(Debug, Default)]
-pub struct ProbeConnector;
+/// Host and port of a URL, the port that of its scheme where it names none.
+pub fn host_and_port(uri: &Uri) -> Option<(&str, u16)> {
+    let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    Some((uri.host()?, uri.port_u16().unwrap_or(default)))
+}
+
+/// Makes instrumented connections.
+#[derive(Debug)]
+pub struct ProbeConnector(pub Arc<Network>);
 
 impl Connector<()> for ProbeConnector {
     type Out = ProbeTransport;
 
     fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<ProbeTransport>, Error> {
-        note(|marks| marks.phase = Phase::Connecting);
         let before = SystemClock.now();
-        let socket = Arc::new(Socket(connect_any(&details.addrs, before)?));
         note(|marks| {
-            marks.trace.tcp = Some(SystemClock.now().since(before));
+            marks.phase = Phase::Connecting;
+            marks.connect_by = before + marks.connect_timeout;
+        });
+        let unix_socket = self.0.unix_socket.as_deref();
+        let connected = match unix_socket {
+            Some(path) => connect_within(|left| Socket::to_path(path, left)),
+            None => connect_any(&details.addrs),
+        };
+        let socket = Arc::new(connected.map_err(|error| not_connected(error, unix_socket))?);
+        note(|marks| {
+            marks.trace.tcp = unix_socket.is_none().then(|| SystemClock.now().since(before));
             marks.trace.reused = Some(false);
             marks.phase = Phase::Sending;
         });
@@ -95,33 +136,38 @@ impl Connector<()> for ProbeConnector {
 }
 
 /// Connects to the first address that answers, within the connect timeout for all of them together.
-fn connect_any(addresses: &[SocketAddr], began: Moment) -> Result<TcpStream, Error> {
-    let (limit, deadline) = note(|marks| {
-        marks.connect_by = began + marks.connect_timeout;
-        (marks.connect_by, marks.deadline)
-    });
-    let mut failed = None;
+fn connect_any(addresses: &[SocketAddr]) -> io::Result<Socket> {
+    let mut result = Err(ErrorKind::AddrNotAvailable.into());
     for address in addresses {
-        let left = limit.min(deadline).since(SystemClock.now());
-        if left.is_zero() {
-            return Err(connect_timeout(limit > deadline));
-        }
-        match TcpStream::connect_timeout(address, left).and_then(|s| s.set_nodelay(true).map(|()| s)) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failed = Some(error),
+        result = connect_within(|left| Socket::to_address(address, left));
+        if result.is_ok() {
+            break;
         }
     }
-    let error = failed.unwrap_or_else(|| ErrorKind::AddrNotAvailable.into());
-    if error.kind() == ErrorKind::TimedOut {
-        return Err(connect_timeout(limit > deadline));
-    }
-    note_io(Phase::Connecting, &error);
-    Err(Error::Io(error))
+    result
 }
 
-fn connect_timeout(is_total: bool) -> Error {
-    note(|marks| marks.cause = Some(if is_total { Cause::Total } else { Cause::ConnectTimeout }));
-    Error::Timeout(Timeout::Connect)
+/// Connects in what is left of the time for it.
+fn connect_within(connect: impl FnOnce(Duration) -> io::Result<Socket>) -> io::Result<Socket> {
+    let limit = note(|marks| marks.connect_by.min(marks.deadline));
+    let left = limit.since(SystemClock.now());
+    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { connect(left) }
+}
+
+/// Notes why there is no connection.
+fn not_connected(error: io::Error, unix_socket: Option<&Path>) -> Error {
+    if error.kind() == ErrorKind::TimedOut {
+        note(|marks| {
+            let is_total = marks.connect_by > marks.deadline;
+            marks.cause = Some(if is_total { Cause::Total } else { Cause::ConnectTimeout });
+        });
+        return Error::Timeout(Timeout::Connect);
+    }
+    note_io(Phase::Connecting, &error);
+    if let Some(path) = unix_socket {
+        note(|marks| marks.say_first(path.display()));
+    }
+    Error::Io(error)
 }
 
 /// What ureq sees of a connection. It is given a head up to its end and no further, so that whoever reads the body can

@@ -63,6 +63,12 @@ pub struct Flags {
     /// do not check the server's certificate: anyone on the way can then read and change what is sent, keys too
     #[argh(switch)]
     pub insecure: bool,
+    /// connect to ADDR where HOST:PORT is asked for, without name lookup; several with commas; may be repeated
+    #[argh(option, arg_name = "HOST:PORT:ADDR")]
+    pub resolve: Vec<String>,
+    /// connect to this Unix socket instead of the URL's host and port
+    #[argh(option, arg_name = "PATH")]
+    pub unix_socket: Option<String>,
 
     /// threads, each with one request at a time (default: 20; at a rate, enough for 20 seconds of it, 64 to 1000; at inf, one a request up to 1000)
     #[argh(option, short = 't', arg_name = "N")]

@@ -173,6 +173,15 @@ fn run_order(flags: &Flags, around: &Surroundings<'_>) -> Result<Order, Error> {
             "leave the key out; the simulated server wants none",
         );
     }
+    if simulate.is_some() {
+        let origins: Vec<_> = draft.network.origins().iter().map(ToString::to_string).collect();
+        for origin in origins {
+            typed.add(
+                format!("--simulate and {origin}"),
+                "leave it out; the simulated server is in this process, over plain HTTP",
+            );
+        }
+    }
     let base = config_file(flags, around, &mut typed, &mut notes);
     if flags.sync {
         notes.push(

@@ -227,7 +227,9 @@ fn network(flags: &Flags) -> NetworkDraft {
         cacert: path("--cacert", &flags.cacert),
         cert: path("--cert", &flags.cert),
         key: path("--key", &flags.key),
-        insecure: flags.insecure.then_some(true),
+        insecure: given("--insecure", flags.insecure.then_some(true)),
+        resolve: flags.resolve.iter().filter_map(|text| given("--resolve", Some(text.clone()))).collect(),
+        unix_socket: path("--unix-socket", &flags.unix_socket),
     }
 }
 

@@ -374,7 +374,7 @@ impl Draft {
         for timeout in [&self.timeout, &self.idle_timeout, &self.connect_timeout] {
             found.positive(timeout.as_ref());
         }
-        let (network, mistakes) = self.network.check();
+        let (network, mistakes) = self.network.check(endpoint.as_ref().ok());
         mistakes.into_iter().for_each(|mistake| found.add(mistake));
         let endpoint =
             endpoint.map_err(|problem| found.add(url.mistake(shown_url(&url.value), problem))).ok()?;

@@ -54,6 +54,9 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let scenario = plan.scenario.as_ref().map(|name| format!(": {}", printable(name, 80)));
     writeln!(out, "vllm-loadgen {}{}", report.tool.version, scenario.unwrap_or_default())?;
     row("Server", &printable(&plan.server.endpoint.shown(), 200), out)?;
+    for told in plan.server.network.told() {
+        row("", &printable(&told, 200), out)?;
+    }
     if plan.server.network.insecure && plan.server.is_secret() {
         row("INSECURE", "the server's certificate is NOT CHECKED (--insecure)", out)?;
     }
@@ -381,14 +384,16 @@ fn client(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     }
     writeln!(out)?;
     row("Client", &parts.join("; "), out)?;
-    row("Clock", &stamps(&report.summary), out)
+    let has_address = report.plan.server.network.unix_socket.is_none();
+    row("Clock", &stamps(&report.summary, has_address), out)
 }
 
 /// Whose moments the times are made of, and how late this client was itself.
-fn stamps(summary: &Summary) -> String {
+fn stamps(summary: &Summary, has_address: bool) -> String {
     let latency = &summary.latency;
     let (Some(share), Some(delay)) = (latency.kernel_stamped_share, &latency.read_delay) else {
-        return "times are of this process's reads: the system gives no receive timestamps".to_owned();
+        let why = if has_address { "the system gives no" } else { "a Unix socket has no" };
+        return format!("times are of this process's reads: {why} receive timestamps");
     };
     let late = format!(
         "this client read p50 {}, p99 {}, max {} ms later",

@@ -26,7 +26,7 @@ pub struct Authority {
 }
 
 /// A certificate and its key.
-pub struct Identity {
+struct Identity {
     cert: rcgen::Certificate,
     key: KeyPair,
 }
@@ -54,8 +54,13 @@ impl Authority {
         Identity { cert: params.signed_by(&key, &self.issuer).expect("a certificate"), key }
     }
 
-    pub fn identity(&self, names: &[&str]) -> Identity {
+    fn identity(&self, names: &[&str]) -> Identity {
         self.identity_with(names, |_| ())
+    }
+
+    /// The configuration of a server with a certificate for these names.
+    pub fn server(&self, names: &[&str]) -> ServerConfig {
+        self.identity(names).server(None)
     }
 
     /// Writes the root's certificate.
@@ -164,7 +169,7 @@ fn a_trusted_server_is_asked_by_name_and_its_connection_is_kept() {
     let (folder, ca) = (folder(), Authority::new());
     let names = Arc::new(Mutex::new(Vec::new()));
     let asked = Arc::clone(&names);
-    let port = tls_server(ca.identity(&["localhost"]).server(None), move |stream| {
+    let port = tls_server(ca.server(&["localhost"]), move |stream| {
         stream.conn.complete_io(&mut stream.sock).expect("a handshake");
         asked.lock().expect("no panic").push(stream.conn.server_name().map(str::to_owned));
         answer_all(stream);
@@ -198,8 +203,7 @@ fn certificates_that_cannot_be_trusted_are_failures_of_their_own_kind() {
         assert!(message.contains(said), "{said} not in {message}");
         works(with(&url, Network { insecure: true, ..Network::default() }));
     }
-    let url =
-        format!("https://127.0.0.1:{}", tls_server(ca.identity(&["127.0.0.1"]).server(None), answer_all));
+    let url = format!("https://127.0.0.1:{}", tls_server(ca.server(&["127.0.0.1"]), answer_all));
     fails(settings(&url), FailureKind::TlsCertificate);
     works(trusting(&url, &cacert));
 }
@@ -289,7 +293,7 @@ fn stream_tokens(stream: &mut TlsStream) {
 #[test]
 fn a_run_over_tls_has_the_same_figures_and_the_handshakes() {
     let (folder, ca) = (folder(), Authority::new());
-    let port = tls_server(ca.identity(&["localhost"]).server(None), stream_tokens);
+    let port = tls_server(ca.server(&["localhost"]), stream_tokens);
     let url = format!("https://localhost:{port}");
     let words = ["--url", &url, "--model", "m", "-n", "6", "-t", "2", "--no-server-metrics", "-q"];
     let cacert = ca.write(folder.path());

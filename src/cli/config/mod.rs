@@ -22,13 +22,13 @@ use crate::secret::Secret;
 use crate::text::printable;
 use values::{
     BROKEN_ESCAPE, above_0, arrival, boolean, dialect, duration, duration_from_0, extent, filled, from_0,
-    goodput, is_no, json, list, number_above_0, path, ramp_up, rate, share, stages, temperature, text,
+    goodput, is_no, json, list, number_above_0, path, ramp_up, rate, share, stages, temperature, text, texts,
 };
 
 const MAX_BYTES: usize = 16 << 20;
 
 const SECTIONS: [&str; 3] = ["server", "benchmark", "test_scenarios"];
-const SERVER: [&str; 12] = [
+const SERVER: [&str; 14] = [
     "url",
     "model",
     "auth_token",
@@ -41,6 +41,8 @@ const SERVER: [&str; 12] = [
     "cert",
     "key",
     "insecure",
+    "resolve",
+    "unix_socket",
 ];
 const BENCHMARK: [&str; 25] = [
     "health_limits",
@@ -201,7 +203,9 @@ impl<'t> Reading<'t> {
             cacert: self.read(of.take("cacert"), path),
             cert: self.read(of.take("cert"), path),
             key: self.read(of.take("key"), path),
-            insecure: self.switch(of.take("insecure")),
+            insecure: self.read(of.take("insecure"), boolean),
+            resolve: self.each(of.take("resolve")),
+            unix_socket: self.read(of.take("unix_socket"), path),
         };
     }
 
@@ -287,6 +291,12 @@ impl<'t> Reading<'t> {
             items.into_iter().map(|raw| self.try_read(&item(raw), above_0)).collect();
         let counts = counts.into_iter().collect::<Option<_>>()?;
         Some(Given::new(counts, self.origin(entry)))
+    }
+
+    /// A text, or a list of them.
+    fn each(&mut self, entry: Option<Entry<'t>>) -> Vec<Given<String>> {
+        let Some(given) = self.read(entry, texts) else { return Vec::new() };
+        given.value.into_iter().map(|text| Given::new(text, given.origin.clone())).collect()
     }
 
     fn headers(&mut self, entry: Option<Entry<'t>>) -> Vec<Given<(String, Secret)>> {

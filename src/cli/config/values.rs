@@ -59,6 +59,13 @@ pub fn filled(raw: &RawValue) -> Result<String, String> {
     if text.trim().is_empty() { Err("is empty; write some text".to_owned()) } else { Ok(text) }
 }
 
+pub fn texts(raw: &RawValue) -> Result<Vec<String>, String> {
+    match kind(raw) {
+        "a list" => list(raw, TEXT)?.into_iter().map(text).collect(),
+        _ => Ok(vec![text(raw)?]),
+    }
+}
+
 pub fn path(raw: &RawValue) -> Result<PathBuf, String> {
     filled(raw).map(PathBuf::from)
 }
