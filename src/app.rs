@@ -99,6 +99,10 @@ fn make_runs(
         let written = csv.finish(|out| report::write_csv(&made.reports, out));
         made.keep_file(written);
     }
+    if let Some(junit) = files.junit.filter(|_| !made.reports.is_empty()) {
+        let written = junit.finish(|out| report::write_junit(&made.reports, out));
+        made.keep_file(written);
+    }
     let reports = made.finish(streams)?;
     Ok(exit_code(&reports, order.strict))
 }
@@ -284,14 +288,16 @@ fn detail_log() -> Result<DetailLog, Error> {
 }
 
 /// A run in which no request succeeded has measured nothing. One that was ended for its failures is not what was asked
-/// for; nor is, under `--strict`, one that is INVALID.
+/// for; nor is one that broke a threshold; nor, under `--strict`, one that is INVALID or whose thresholds are inconclusive.
 fn exit_code(reports: &[Report], strict: bool) -> ExitCode {
     let any_success = |report: &Report| report.summary.requests.succeeded > 0;
     if reports.is_empty() || !reports.iter().all(any_success) {
         return ExitCode::Failed;
     }
     let is_invalid = |report: &Report| report.health.verdict == Verdict::Invalid;
-    let is_unmet = |report: &Report| report.stopped_by.is_some() || (strict && is_invalid(report));
+    let is_unmet = |report: &Report| {
+        report.stopped_by.is_some() || report.breaks_threshold(strict) || (strict && is_invalid(report))
+    };
     if reports.iter().any(is_unmet) { ExitCode::Unmet } else { ExitCode::Success }
 }
 
@@ -300,6 +306,7 @@ struct Files {
     /// For each plan.
     runs: Vec<RunFiles>,
     csv: Option<OutputFile>,
+    junit: Option<OutputFile>,
     /// Of the one run.
     schedule: Option<OutputFile>,
 }
@@ -335,9 +342,11 @@ impl Files {
             Some(Csv::Folder(folder)) => Some(folder.join(format!("comparison_{}.csv", date.compact()))),
         };
         let csv = csv.map(|path| OutputFile::create(&path, outputs.overwrite)).transpose()?;
+        let junit = outputs.junit.as_ref();
+        let junit = junit.map(|path| OutputFile::create(path, outputs.overwrite)).transpose()?;
         let schedule = outputs.schedule.as_ref();
         let schedule = schedule.map(|path| OutputFile::create(path, outputs.overwrite)).transpose()?;
-        Ok(Self { runs, csv, schedule })
+        Ok(Self { runs, csv, junit, schedule })
     }
 }
 

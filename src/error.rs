@@ -78,7 +78,8 @@ pub enum ExitCode {
     Failed,
     /// Usage or configuration is wrong.
     Usage,
-    /// Done, and what came of it is not what was asked for: too many failures, or an INVALID run under `--strict`.
+    /// Done, and what came of it is not what was asked for: a threshold that failed, a comparison that is worse, too many
+    /// failures, or an INVALID run under `--strict`.
     Unmet,
     /// Stopped by this signal; what was measured until then is written and marked.
     Interrupted(u8),

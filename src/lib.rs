@@ -57,6 +57,7 @@ pub mod clock;
 pub mod error;
 pub mod random;
 pub mod secret;
+pub mod stats;
 pub mod text;
 pub mod units;
 

@@ -122,10 +122,12 @@ fn from_log(head: LogHead, mut lines: impl BufRead, sinks: &mut [&mut dyn Sink])
         environment: head.environment,
         health: end.health,
         summary,
+        thresholds: vec![],
         server: end.server,
         calibration: head.calibration,
         warnings: end.warnings,
-    })
+    }
+    .judged())
 }
 
 /// What can be said of the end of a run whose log has none.

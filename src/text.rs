@@ -33,6 +33,27 @@ fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
+/// The one of the names that was meant by what was typed; `None` where none is near.
+pub fn nearest<'k>(key: &str, expected: &[&'k str]) -> Option<&'k str> {
+    let typed: Vec<char> = key.to_lowercase().replace('-', "_").chars().take(64).collect();
+    let candidates = expected.iter().map(|known| (distance(&typed, known), *known));
+    candidates.filter(|(distance, known)| *distance <= known.len() / 3).min().map(|(_, known)| known)
+}
+
+/// Characters to insert, delete or replace to make one of the other (Levenshtein), row by row.
+fn distance(typed: &[char], known: &str) -> usize {
+    let mut row: Vec<usize> = (0..=typed.len()).collect();
+    for (i, want) in known.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, have) in typed.iter().enumerate() {
+            let replaced = diagonal + usize::from(*have != want);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[typed.len()]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,6 +66,13 @@ mod tests {
     fn escapes_cannot_reach_a_terminal() {
         check("\x1b[31mred\x1b[0m", "[31mred[0m");
         check("a\u{202e}b\u{0}c\u{9b}d", "abcd");
+    }
+
+    #[test]
+    fn a_name_is_found_by_what_is_near_to_it() {
+        let names = ["ttft", "error_rate"];
+        assert_eq!(nearest("Eror-Rate", &names), Some("error_rate"));
+        assert_eq!((nearest("tft", &names), nearest("", &names)), (Some("ttft"), None));
     }
 
     #[test]

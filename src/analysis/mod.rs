@@ -1,7 +1,11 @@
-//! Over finished results: what one run says in words, and what several say side by side.
+//! Over finished results: what one run says in words, whether it keeps its limits, and what several say side by side.
 
+mod estimate;
 mod remarks;
 mod sweep;
+mod threshold;
 
+pub use estimate::{Estimate, estimate};
 pub use remarks::remarks;
 pub use sweep::{Point, Sweep};
+pub use threshold::{Figure, Judgement, Outcome, judge};

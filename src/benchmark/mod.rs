@@ -122,10 +122,12 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         health,
         environment,
         summary,
+        thresholds: vec![],
         server,
         calibration: run.calibration,
         warnings,
-    })
+    }
+    .judged())
 }
 
 /// Time for the workers to start and to take up their first jobs, so that these are not late for that.

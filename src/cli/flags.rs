@@ -21,7 +21,7 @@ use argh::FromArgs;
     error_code(2, "usage or configuration is wrong"),
     error_code(
         99,
-        "a run was ended by --max-errors or --max-error-rate, or is INVALID and --strict was given"
+        "a --threshold failed, a run was ended by --max-errors or --max-error-rate, or is INVALID and --strict was given"
     ),
     error_code(130, "interrupted; what was measured is written and marked (143 for SIGTERM)")
 )]
@@ -115,6 +115,12 @@ pub struct Flags {
     /// end it when a larger share than this fails, such as 5%, once 20 requests have ended (default: no limit)
     #[argh(option, arg_name = "SHARE")]
     pub max_error_rate: Option<String>,
+    /// exit 99 unless a figure keeps its limit, such as ttft.p99<500ms, error_rate<1% or health=VALID; may be repeated
+    #[argh(option, arg_name = "LIMIT")]
+    pub threshold: Vec<String>,
+    /// write the verdicts on the thresholds to this file, as JUnit XML
+    #[argh(option, arg_name = "FILE")]
+    pub junit: Option<String>,
     /// one run for each number of completions, side by side
     #[argh(option, arg_name = "N...")]
     pub compare: Option<String>,
@@ -158,7 +164,7 @@ pub struct Flags {
     /// set a limit of the client's verdict on itself, such as lag_p99=5ms,50ms: DEGRADED above the first value, INVALID above the second; may be repeated
     #[argh(option, arg_name = "LIMIT")]
     pub health_limit: Vec<String>,
-    /// exit 99 when a run is INVALID: when this client, not the server, made its figures
+    /// exit 99 also when a run is INVALID (this client, not the server, made its figures) or a threshold is inconclusive
     #[argh(switch)]
     pub strict: bool,
     /// source of all that is random (default: fresh, and recorded)

@@ -68,6 +68,12 @@ impl Typed {
             goodput: self.read("--goodput", flags.goodput.as_ref(), slos),
             max_errors: self.whole("--max-errors", flags.max_errors.as_ref()),
             max_error_rate: self.read("--max-error-rate", flags.max_error_rate.as_ref(), parse_share),
+            thresholds: flags
+                .threshold
+                .iter()
+                .filter_map(|text| self.read("--threshold", Some(text), str::parse))
+                .collect(),
+            junit: given("--junit", flags.junit.as_ref().map(PathBuf::from)),
             grace: self.read("--grace", flags.grace.as_ref(), parse_duration),
             seed: self.whole("--seed", flags.seed.as_ref()),
             compare: self.read("--compare", flags.compare.as_ref(), numbers),

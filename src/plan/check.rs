@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::draft::{ArrivalName, Draft, Given, Origin, ScenarioDraft};
-use super::{Csv, ErrorLimits, Extent, Load, Outputs, Plan, Suite, SuiteKind, defaults};
+use super::{Csv, ErrorLimits, Extent, Load, Outputs, Plan, Rule, Suite, SuiteKind, Threshold, defaults};
 use crate::arrivals::{Arrivals, Process, Shape};
 use crate::backend::{Client, Endpoint, Settings};
 use crate::error::{Error, Mistake};
@@ -44,6 +44,7 @@ impl Draft {
         let outputs = self.outputs(kind, &mut found);
         self.overruled(kind, &mut found);
         self.request_limits(&cases, &mut found);
+        self.thresholds(&mut found);
         let settings = self.settings(&mut found);
         let (Some(settings), true) = (settings, found.0.is_empty()) else {
             return Err(Error::Usage(found.0));
@@ -363,6 +364,19 @@ impl Draft {
         }
     }
 
+    /// Limits on what such a run does not have; and a file of verdicts where nothing is judged.
+    fn thresholds(&self, found: &mut Findings) {
+        let is_streamed = |given: &&Given<Threshold>| matches!(given.value.rule, Rule::Figure(metric, ..) if metric.needs_stream());
+        for given in self.thresholds.iter().filter(is_streamed).filter(|_| self.stream == Some(false)) {
+            let problem = "replies that are not streamed have no such times; leave one of them out";
+            found.add(given.mistake(&given.value, problem));
+        }
+        if let Some(file) = self.junit.as_ref().filter(|_| self.thresholds.is_empty()) {
+            let problem = "there is no --threshold to tell of; give one, such as ttft.p99<500ms";
+            found.add(file.mistake(file.value.display(), problem));
+        }
+    }
+
     fn settings(&self, found: &mut Findings) -> Option<Settings> {
         let api = self.api.as_ref().map(|api| api.value);
         // its path is that of one dialect
@@ -429,7 +443,8 @@ impl Draft {
                 "names one file, and this makes several runs; save them, and use report FILE --vllm-json";
             found.add(vllm.mistake(vllm.value.display(), problem));
         }
-        let files = [&self.output, &self.csv, &self.schedule_out, &self.record_log, &self.vllm_json];
+        let files =
+            [&self.output, &self.csv, &self.schedule_out, &self.record_log, &self.vllm_json, &self.junit];
         let files: Vec<_> = files.into_iter().flatten().collect();
         for (number, file) in files.iter().enumerate() {
             for other in files[..number].iter().filter(|other| plain(&other.value).eq(plain(&file.value))) {
@@ -455,6 +470,7 @@ impl Draft {
             vllm: self.vllm_json.as_ref().map(|path| path.value.clone()),
             record_log: self.record_log.as_ref().map(|path| path.value.clone()),
             schedule: self.schedule_out.as_ref().map(|path| path.value.clone()),
+            junit: self.junit.as_ref().map(|path| path.value.clone()),
             detail: !self.no_detail,
             overwrite: self.overwrite,
         }
@@ -502,6 +518,7 @@ impl Draft {
                 most: self.max_errors.as_ref().and_then(|n| NonZeroU64::new(n.value)),
                 rate: self.max_error_rate.as_ref().map(|rate| rate.value),
             },
+            thresholds: self.thresholds.iter().map(|given| given.value.clone()).collect(),
             seed,
         };
         plan.hashed()
@@ -586,6 +603,27 @@ mod tests {
         let found = mistakes(&draft);
         assert_eq!(found.len(), 5, "{found:#?}");
         assert!(found.contains(&"--threads '0': write a whole number from 1 to 16000".to_owned()));
+    }
+
+    #[test]
+    fn thresholds_need_what_they_are_about() {
+        let threshold = |text: &str| {
+            vec![Given::new(text.parse::<Threshold>().expect(text), Origin::Flag("--threshold"))]
+        };
+        let whole = Draft { stream: Some(false), thresholds: threshold("ttft.p99 < 5ms"), ..draft() };
+        assert_eq!(
+            mistakes(&whole),
+            [
+                "--threshold 'ttft.p99<5ms': replies that are not streamed have no such times; leave one of them out"
+            ]
+        );
+        let none = Draft { junit: flag("--junit", PathBuf::from("j.xml")), ..draft() };
+        assert_eq!(
+            mistakes(&none),
+            ["--junit 'j.xml': there is no --threshold to tell of; give one, such as ttft.p99<500ms"]
+        );
+        let good = Draft { stream: Some(false), thresholds: threshold("e2e.p99<5ms"), ..draft() };
+        assert_eq!(good.check(&mut no_server).expect("valid").plans[0].thresholds.len(), 1);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{Extent, NetworkDraft};
+use super::{Extent, NetworkDraft, Threshold};
 use crate::arrivals::Shape;
 use crate::error::Mistake;
 use crate::health;
@@ -144,6 +144,10 @@ pub struct Draft {
     pub max_errors: Option<Given<u64>>,
     /// A larger share of failures ends the run.
     pub max_error_rate: Option<Given<f64>>,
+    /// What each run's figures are to keep.
+    pub thresholds: Vec<Given<Threshold>>,
+    /// File for the verdicts on them, as JUnit XML.
+    pub junit: Option<Given<PathBuf>>,
     /// How long requests may go on once none is to be sent any more.
     pub grace: Option<Given<Duration>>,
     pub seed: Option<Given<u64>>,
@@ -208,6 +212,8 @@ impl Draft {
             goodput: self.goodput.or(base.goodput),
             max_errors: self.max_errors.or(base.max_errors),
             max_error_rate: self.max_error_rate.or(base.max_error_rate),
+            thresholds: if self.thresholds.is_empty() { base.thresholds } else { self.thresholds },
+            junit: self.junit.or(base.junit),
             seed: self.seed.or(base.seed),
             health_limits: self.health_limits.over(base.health_limits),
             compare: self.compare.or(base.compare),

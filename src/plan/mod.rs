@@ -5,9 +5,11 @@
 
 mod check;
 mod draft;
+mod metric;
 mod network;
 mod phases;
 mod schedule;
+mod threshold;
 
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -19,9 +21,11 @@ use sha2::{Digest, Sha256};
 
 pub use check::MAX_THREADS;
 pub use draft::{ArrivalName, Draft, Given, Origin, ScenarioDraft};
+pub use metric::{Metric, Quantity, Stat, Unit};
 pub use network::NetworkDraft;
 pub use phases::{Extent, Phases};
 pub use schedule::ScheduleHash;
+pub use threshold::{Operator, Rule, Threshold};
 
 use crate::arrivals::{Arrivals, Shape};
 use crate::backend::Settings;
@@ -96,6 +100,9 @@ pub struct Plan {
     /// How much may go wrong before the run is ended.
     #[serde(default)]
     pub error_limits: ErrorLimits,
+    /// What the run's figures are to keep.
+    #[serde(default)]
+    pub thresholds: Vec<Threshold>,
     /// Source of all that is random.
     pub seed: u64,
 }
@@ -245,6 +252,8 @@ pub struct Outputs {
     pub csv: Option<Csv>,
     /// The object of vLLM's own benchmark, of the one run.
     pub vllm: Option<PathBuf>,
+    /// JUnit XML of the thresholds of all runs.
+    pub junit: Option<PathBuf>,
     /// Record log of the one run; compressed if its name ends in `.gz`.
     pub record_log: Option<PathBuf>,
     /// CSV of when the one run's requests are due.

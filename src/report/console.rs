@@ -5,9 +5,10 @@ use std::io::{self, Write};
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::Report;
-use crate::analysis::{Sweep, remarks};
+use crate::analysis::{Figure, Judgement, Outcome, Sweep, remarks};
 use crate::health::{Health, Verdict};
 use crate::plan::SuiteKind;
+use crate::stats::Interval;
 use crate::summary::{Distribution, RetryAfter, STATISTICS, Statistic, Summary};
 use crate::text::printable;
 use crate::units::{show_count, show_counted, show_duration, show_share, significant};
@@ -25,6 +26,7 @@ pub fn print_report(report: &Report, color: bool, out: &mut dyn Write) -> io::Re
     let summary = &report.summary;
     writeln!(out)?;
     requests(report, out)?;
+    thresholds(&report.thresholds, color, out)?;
     writeln!(out)?;
     throughput(report, out)?;
     latencies(report, out)?;
@@ -145,6 +147,53 @@ fn requests(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         sums.push_str(&n.map(|n| format!(", {} {what}", show_count(n))).unwrap_or_default());
     }
     row("Tokens", &sums, out)
+}
+
+/// One line for each threshold: its verdict, the figure, where it may lie, and what else to know.
+fn thresholds(judged: &[Judgement], color: bool, out: &mut dyn Write) -> io::Result<()> {
+    if judged.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nThresholds")?;
+    for one in judged {
+        let code = match one.verdict {
+            Outcome::Passed => "32",
+            Outcome::Failed => "1;31",
+            Outcome::Inconclusive => "33",
+        };
+        let verdict = painted(&format!("{:<12}", one.verdict.name()), code, color);
+        writeln!(out, "  {verdict} {:<24} {}", one.threshold, judgement(one))?;
+    }
+    Ok(())
+}
+
+/// The figure of a judgement in words: `431 ms, 95% from 402 to 466, n 4,096; …`.
+pub(super) fn judgement(judged: &Judgement) -> String {
+    let unit = judged.unit.as_deref().unwrap_or_default();
+    let number = |value: f64| shown(value, unit);
+    let mut words = match judged.value {
+        None => UNKNOWN.to_owned(),
+        Some(Figure::Health(verdict)) => verdict.name().to_owned(),
+        Some(Figure::Number(value)) if unit == "share" => number(value),
+        Some(Figure::Number(value)) => format!("{} {unit}", number(value)),
+    };
+    if let Some(ci95) = judged.ci95 {
+        words.push_str(&format!(", 95% {}", interval(ci95, unit)));
+    }
+    words.push_str(&judged.n.map(|n| format!(", n {}", show_count(n))).unwrap_or_default());
+    words.push_str(&judged.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default());
+    words
+}
+
+/// A figure without its unit, shares as percentages.
+pub(super) fn shown(value: f64, unit: &str) -> String {
+    if unit == "share" { format!("{}%", significant(value * 100.0)) } else { significant(value) }
+}
+
+/// `402 to 466`, with a dash for an end that nothing bounds.
+pub(super) fn interval(interval: Interval, unit: &str) -> String {
+    let end = |end: Option<f64>| end.map_or(UNKNOWN.to_owned(), |end| shown(end, unit));
+    format!("{} to {}", end(interval.low), end(interval.high))
 }
 
 fn throughput(report: &Report, out: &mut dyn Write) -> io::Result<()> {

@@ -7,6 +7,7 @@ mod csv;
 mod detail;
 mod file;
 mod json;
+mod junit;
 mod progress;
 mod record_log;
 mod vllm;
@@ -20,11 +21,13 @@ pub use csv::{write_csv, write_schedule};
 pub use detail::DetailLog;
 pub use file::OutputFile;
 pub use json::write_json;
+pub use junit::write_junit;
 pub use progress::Progress;
 pub use record_log::{LOG_SCHEMA, LogEnd, LogHead, LogLine, LoggedRecord, RecordLog};
 pub use vllm::{VllmRows, write_vllm_json};
 
 use crate::accuracy::Calibration;
+use crate::analysis::{self, Judgement, Outcome};
 use crate::arrivals::Shape;
 use crate::clock::Date;
 use crate::health::{Environment, Health};
@@ -62,6 +65,9 @@ pub struct Report {
     pub health: Health,
     /// What came of it.
     pub summary: Summary,
+    /// Whether the run kept its thresholds, in their order.
+    #[serde(default)]
+    pub thresholds: Vec<Judgement>,
     /// The server's own account; `None` when it gives none or it was not asked.
     pub server: Option<ServerSide>,
     /// The client's own share in the times; `None` unless it was asked for.
@@ -69,6 +75,24 @@ pub struct Report {
     pub calibration: Option<Calibration>,
     /// What a reader of this report should know beside the figures.
     pub warnings: Vec<String>,
+}
+
+impl Report {
+    /// The report with its figures held to the plan's thresholds.
+    pub fn judged(mut self) -> Self {
+        let plan = &self.plan;
+        self.thresholds = analysis::judge(&plan.thresholds, &plan.load, &self.summary, self.health.verdict);
+        self
+    }
+
+    /// Whether a threshold failed; `strict` counts an inconclusive one as failed.
+    pub fn breaks_threshold(&self, strict: bool) -> bool {
+        self.thresholds.iter().any(|judged| match judged.verdict {
+            Outcome::Passed => false,
+            Outcome::Failed => true,
+            Outcome::Inconclusive => strict,
+        })
+    }
 }
 
 /// The tool and its version.

@@ -7,6 +7,8 @@ use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerial
 use rayon::slice::ParallelSliceMut;
 use serde::{Deserialize, Serialize};
 
+use super::Intervals;
+
 /// Gathers the values of one quantity as they come.
 ///
 /// Up to [`EXACT_LIMIT`] values are kept and give exact percentiles; beyond it, a histogram of three significant
@@ -118,7 +120,13 @@ impl Samples {
     }
 
     /// What the values come to, divided by `unit`: 1e6 makes milliseconds of nanoseconds. `None` without any.
-    pub fn into_distribution(mut self, unit: f64) -> Option<Distribution> {
+    pub fn into_distribution(self, unit: f64) -> Option<Distribution> {
+        let independent = self.count;
+        self.into_distribution_of(independent, unit)
+    }
+
+    /// The same, where only so many of the values count as independent: those of one reply share its fate.
+    pub fn into_distribution_of(mut self, independent: u64, unit: f64) -> Option<Distribution> {
         if self.count == 0 {
             return None;
         }
@@ -137,9 +145,22 @@ impl Samples {
             p99: at(99.0),
             p99_9: at(99.9),
         };
+        let at_rank = |rank: u64| match &self.exact {
+            Some(sorted) => {
+                sorted[usize::try_from(rank).unwrap_or(usize::MAX).clamp(1, sorted.len()) - 1] as f64 / unit
+            }
+            None => {
+                let quantile = rank as f64 / self.count as f64;
+                (self.histogram.value_at_quantile(quantile) * self.per_bucket) as f64 / unit
+            }
+        };
+        let mean = self.sum as f64 / self.count as f64 / unit;
+        let sample_std = (self.spread.max(0.0) / self.count.saturating_sub(1).max(1) as f64).sqrt() / unit;
+        let independent = independent.min(self.count);
         Some(Distribution {
+            ci95: Some(Intervals::new(independent, self.count, mean, sample_std, at_rank)),
             count: self.count,
-            mean: self.sum as f64 / self.count as f64 / unit,
+            mean,
             std: (self.spread.max(0.0) / self.count as f64).sqrt() / unit,
             min: self.min as f64 / unit,
             max: self.max as f64 / unit,
@@ -192,6 +213,9 @@ pub struct Distribution {
     pub percentiles: Percentiles,
     /// Whether the percentiles are of the values themselves; else of a histogram, right to three digits.
     pub exact: bool,
+    /// Where mean and percentiles may lie; `None` in results of versions that did not tell it.
+    #[serde(default)]
+    pub ci95: Option<Intervals>,
     /// HdrHistogram V2, deflated, base64: three significant digits; microseconds for times, ones for counts.
     pub histogram: String,
 }
@@ -350,6 +374,41 @@ mod tests {
         assert!(!many.exact);
         assert_eq!((many.min, many.max, many.mean), (1.0, 100_001.0, 50_001.0));
         assert!((many.percentiles.p90 / 90_000.0 - 1.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn intervals_are_order_statistics_of_the_values() {
+        let intervals = of(1..=1_000).ci95.expect("told");
+        let bounds = |interval: crate::stats::Interval| (interval.low, interval.high);
+        // ranks by scipy.stats.binom
+        assert_eq!(bounds(intervals.p50), (Some(469.0), Some(532.0)));
+        assert_eq!(bounds(intervals.p99), (Some(983.0), Some(997.0)));
+        assert_eq!(bounds(intervals.p99_9), (Some(997.0), None));
+        // scipy.stats.t.interval(.95, 999, mean, sem)
+        let (low, high) = (intervals.mean.low.expect("bounded"), intervals.mean.high.expect("bounded"));
+        assert!((low - 482.577_401).abs() < 1e-6 && (high - 518.422_599).abs() < 1e-6, "{low} {high}");
+        assert_eq!(bounds(of([7]).ci95.expect("told").mean), (None, None));
+    }
+
+    #[test]
+    fn values_of_few_replies_count_as_so_many() {
+        let mut samples = Samples::new(1);
+        (1..=1_000).for_each(|value| samples.add_times(value, 10));
+        let intervals = samples.clone().into_distribution_of(1_000, 1.0).and_then(|d| d.ci95).expect("told");
+        assert_eq!(intervals.n, 1_000);
+        assert_eq!((intervals.p50.low, intervals.p50.high), (Some(469.0), Some(532.0)));
+        let none = samples.into_distribution_of(0, 1.0).and_then(|d| d.ci95).expect("told");
+        assert_eq!((none.n, none.p50.low, none.p50.high), (0, None, None));
+    }
+
+    #[test]
+    fn beyond_the_limit_intervals_are_those_of_the_histogram() {
+        let mut samples = Samples::new(1);
+        (1..=EXACT_LIMIT as u64 + 1).for_each(|value| samples.add(value));
+        let median = samples.into_distribution(1.0).and_then(|d| d.ci95).expect("told").p50;
+        let (low, high) = (median.low.expect("bounded"), median.high.expect("bounded"));
+        assert!(low < 50_000.0 && high > 50_000.0, "{low} {high}");
+        assert!((low / 49_691.0 - 1.0).abs() < 2e-3 && (high / 50_311.0 - 1.0).abs() < 2e-3, "{low} {high}");
     }
 
     #[test]

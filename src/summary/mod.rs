@@ -2,6 +2,7 @@
 
 mod distribution;
 mod goodput;
+mod intervals;
 mod tally;
 mod timeline;
 mod window;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use distribution::{Adjusted, Distribution, EXACT_LIMIT, Percentiles, STATISTICS, Samples, Statistic};
 pub use goodput::{Goodput, Slo, SloMetric};
+pub use intervals::Intervals;
 pub use tally::Tally;
 pub use timeline::{Brief, Slice, Timeline};
 pub use window::{Full, Steady, Window, Windows};

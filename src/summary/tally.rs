@@ -40,6 +40,8 @@ pub struct Tally {
     itl_source: Option<ItlSource>,
     /// Output tokens after the first, and the gaps they came in, for replies with counts.
     counted_tokens: (u64, u64),
+    /// Successful replies with gaps between their tokens.
+    gapped: u64,
     events: u64,
     reads: u64,
     unstamped_reads: u64,
@@ -165,6 +167,7 @@ impl Tally {
             times,
             itl_source: None,
             counted_tokens: (0, 0),
+            gapped: 0,
             events: 0,
             reads: 0,
             unstamped_reads: 0,
@@ -300,6 +303,7 @@ impl Tally {
         });
         let gaps = record.token_events.len().saturating_sub(1) as u64;
         if gaps > 0 {
+            self.gapped += 1;
             self.itl_source = self.itl_source.max(Some(source));
         }
         if let (Some(output), true) = (record.usage.output_tokens, gaps > 0) {
@@ -358,6 +362,7 @@ impl Tally {
             ratio(self.counted_tokens.0, self.counted_tokens.1),
             ratio(self.events, self.reads),
             self.unstamped_reads,
+            self.gapped,
         );
         Summary {
             requests: Requests {
@@ -397,10 +402,12 @@ impl Times {
         tokens_per_event: Option<f64>,
         events_per_read: Option<f64>,
         unstamped_reads: u64,
+        gapped: u64,
     ) -> Latency {
         let ms = |samples: Samples| samples.into_distribution(MILLISECOND);
         let is_streamed = self.ttft.count() > 0;
         let adjusted = |samples: &mut Samples| samples.adjusted(failed, MILLISECOND);
+        let gaps = |samples: Samples| samples.into_distribution_of(gapped, MILLISECOND);
         Latency {
             adj_e2e: adjusted(&mut self.e2e),
             adj_ttft: adjusted(&mut self.ttft).filter(|_| is_streamed),
@@ -412,9 +419,9 @@ impl Times {
             response_ttft: ms(self.response_ttft),
             lag: ms(self.lag),
             tpot: ms(self.tpot),
-            itl: ms(self.itl),
+            itl: gaps(self.itl),
             itl_source,
-            inter_event: ms(self.inter_event),
+            inter_event: gaps(self.inter_event),
             ttfb: ms(self.ttfb),
             ttfe: ms(self.ttfe),
             connect: ms(self.connect),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms, lowest first. A room uses itself and the levels before its own; rooms of one level do not meet.
 const LEVELS: &[&[&str]] = &[
-    &["clock", "error", "random", "secret", "text", "units"],
+    &["clock", "error", "random", "secret", "stats", "text", "units"],
     &["arrivals", "failure"],
     &["wire"],
     &["record"],

@@ -8,6 +8,7 @@ mod engine;
 mod failures;
 mod faults;
 mod framing;
+mod gates;
 mod network;
 mod properties;
 mod saved;

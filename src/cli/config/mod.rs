@@ -17,12 +17,13 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Mistake};
 use crate::health::Limits;
-use crate::plan::{Draft, Given, NetworkDraft, Origin, ScenarioDraft};
+use crate::plan::{Draft, Given, NetworkDraft, Origin, ScenarioDraft, Threshold};
 use crate::secret::Secret;
-use crate::text::printable;
+use crate::text::{nearest, printable};
 use values::{
     BROKEN_ESCAPE, above_0, arrival, boolean, dialect, duration, duration_from_0, extent, filled, from_0,
     goodput, is_no, json, list, number_above_0, path, ramp_up, rate, share, stages, temperature, text, texts,
+    threshold,
 };
 
 const MAX_BYTES: usize = 16 << 20;
@@ -44,7 +45,7 @@ const SERVER: [&str; 14] = [
     "resolve",
     "unix_socket",
 ];
-const BENCHMARK: [&str; 25] = [
+const BENCHMARK: [&str; 26] = [
     "health_limits",
     "max_concurrent_requests",
     "default_prompt",
@@ -64,6 +65,7 @@ const BENCHMARK: [&str; 25] = [
     "goodput",
     "max_errors",
     "max_error_rate",
+    "thresholds",
     "request_rate",
     "ramp_up",
     "stages",
@@ -233,6 +235,7 @@ impl<'t> Reading<'t> {
         draft.goodput = self.read(of.take("goodput"), goodput);
         draft.max_errors = self.read(of.take("max_errors"), above_0);
         draft.max_error_rate = self.read(of.take("max_error_rate"), share);
+        draft.thresholds = self.thresholds(of.take("thresholds"));
         draft.grace = self.read(of.take("grace"), duration_from_0);
         draft.seed = self.read(of.take("seed"), from_0);
         draft.health_limits = self.health_limits(of.take("health_limits"));
@@ -305,6 +308,16 @@ impl<'t> Reading<'t> {
             .into_iter()
             .filter_map(|(name, entry)| self.read(Some(entry), |raw| Ok((name, Secret::new(&text(raw)?)))))
             .collect()
+    }
+
+    /// `["ttft.p99<500ms"]`; each keeps its own place.
+    fn thresholds(&mut self, entry: Option<Entry<'t>>) -> Vec<Given<Threshold>> {
+        const HELP: &str = "write a list such as [\"ttft.p99<500ms\"]";
+        let Some(entry) = entry.filter(|entry| self.is_there(entry)) else { return Vec::new() };
+        let Some(items) = self.try_read(&entry, |raw| list(raw, HELP)) else { return Vec::new() };
+        let label = format!("an item of {}", entry.label);
+        let item = |raw| Entry { label: label.clone(), field: entry.field.clone(), raw };
+        items.into_iter().filter_map(|raw| self.given(&item(raw), threshold)).collect()
     }
 
     /// `{"lag_p99": "5ms,50ms"}`.
@@ -483,26 +496,6 @@ fn advice(key: &str, expected: &[&str]) -> String {
     }
 }
 
-fn nearest<'k>(key: &str, expected: &[&'k str]) -> Option<&'k str> {
-    let typed: Vec<char> = key.to_lowercase().replace('-', "_").chars().take(64).collect();
-    let candidates = expected.iter().map(|known| (distance(&typed, known), *known));
-    candidates.filter(|(distance, known)| *distance <= known.len() / 3).min().map(|(_, known)| known)
-}
-
-/// Characters to insert, delete or replace to make one of the other (Levenshtein), row by row.
-fn distance(typed: &[char], known: &str) -> usize {
-    let mut row: Vec<usize> = (0..=typed.len()).collect();
-    for (i, want) in known.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, have) in typed.iter().enumerate() {
-            let replaced = diagonal + usize::from(*have != want);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[typed.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -660,6 +653,24 @@ mod tests {
         assert_eq!(
             (Ok(value(listed.stages)), Ok(value(listed.request_rate))),
             (stages, Shape::parse_rate("2.5"))
+        );
+    }
+
+    #[test]
+    fn thresholds_are_a_list_and_each_mistake_has_its_place() {
+        let draft = good(r#"{"benchmark": {"thresholds": ["ttft.p99 < 500ms", "error_rate<1%"]}}"#);
+        let read: Vec<_> = draft.thresholds.iter().map(|given| given.value.to_string()).collect();
+        assert_eq!(read, ["ttft.p99<500ms", "error_rate<1%"]);
+        check(
+            r#"{"benchmark": {"thresholds": ["e2e.p50<1s", "ttft<5", 7]}}"#,
+            &[
+                "1:45: an item of 'thresholds' is 'ttft<5': ttft is many values; say which of them, such as ttft.p99",
+                "1:55: an item of 'thresholds' is a number; write text in double quotes",
+            ],
+        );
+        check(
+            r#"{"benchmark": {"thresholds": "ttft.p99<5ms"}}"#,
+            &["1:30: 'thresholds' is a string; write a list such as [\"ttft.p99<500ms\"]"],
         );
     }
 

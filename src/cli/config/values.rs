@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::arrivals::Shape;
-use crate::plan::{ArrivalName, Extent, Slo};
+use crate::plan::{ArrivalName, Extent, Slo, Threshold};
 use crate::text::printable;
 use crate::units::{Rate, parse_duration, parse_share};
 use crate::wire::Dialect;
@@ -145,6 +145,11 @@ pub fn stages(raw: &RawValue) -> Result<Shape, String> {
 
 fn shape(written: &str, parse: fn(&str) -> Result<Shape, String>) -> Result<Shape, String> {
     parse(written).map_err(|problem| format!("is '{}': {problem}", printable(written, 30)))
+}
+
+pub fn threshold(raw: &RawValue) -> Result<Threshold, String> {
+    let written = text(raw)?;
+    written.parse().map_err(|problem| format!("is '{}': {problem}", printable(&written, 60)))
 }
 
 pub fn arrival(raw: &RawValue) -> Result<ArrivalName, String> {

@@ -1,0 +1,219 @@
+//! Whether a run kept its limits, and how sure that is.
+
+use serde::{Deserialize, Serialize};
+
+use super::estimate::{Estimate, estimate};
+use crate::health::Verdict;
+use crate::plan::{Load, Metric, Operator, Rule, Threshold, Unit};
+use crate::stats::{Interval, count_for_lower_bound, count_for_upper_bound};
+use crate::summary::Summary;
+use crate::units::{show_count, show_counted};
+
+/// What came of one threshold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// The threshold as it was written.
+    pub threshold: String,
+    /// The metric's name; `health` for the client's verdict.
+    pub metric: String,
+    /// What value and limit are measured in; `None` for the client's verdict.
+    pub unit: Option<String>,
+    /// What the run's figure is; `None` where it has none.
+    pub value: Option<Figure>,
+    /// The limit.
+    pub limit: Figure,
+    /// Where the figure may lie, 95 %; `None` where that is not known.
+    pub ci95: Option<Interval>,
+    /// Requests, or connections, that the figure is of.
+    pub n: Option<u64>,
+    /// Whether the limit was kept.
+    pub verdict: Outcome,
+    /// What else to know of it, in words.
+    pub note: Option<String>,
+}
+
+/// A number, or the client's verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Figure {
+    /// In the unit beside it.
+    Number(f64),
+    /// VALID, DEGRADED or INVALID.
+    Health(Verdict),
+}
+
+/// Whether a limit was kept. The figure as it was measured decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It was.
+    Passed,
+    /// It was not, or the run has no such figure.
+    Failed,
+    /// It was, but by too few requests to say it of the server.
+    Inconclusive,
+}
+
+impl Outcome {
+    /// As it is shown and written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Inconclusive => "inconclusive",
+        }
+    }
+}
+
+/// Holds a run's figures to its thresholds, in their order.
+pub fn judge(thresholds: &[Threshold], load: &Load, summary: &Summary, health: Verdict) -> Vec<Judgement> {
+    let one = |threshold: &Threshold| match threshold.rule {
+        Rule::Health(worst) => judged_health(threshold, worst, health),
+        Rule::Figure(metric, operator, limit) => {
+            judged_figure(threshold, metric, operator, limit, estimate(metric, load, summary))
+        }
+    };
+    thresholds.iter().map(one).collect()
+}
+
+fn judged_health(threshold: &Threshold, worst: Verdict, health: Verdict) -> Judgement {
+    Judgement {
+        threshold: threshold.to_string(),
+        metric: "health".to_owned(),
+        unit: None,
+        value: Some(Figure::Health(health)),
+        limit: Figure::Health(worst),
+        ci95: None,
+        n: None,
+        verdict: if health <= worst { Outcome::Passed } else { Outcome::Failed },
+        note: None,
+    }
+}
+
+fn judged_figure(
+    threshold: &Threshold,
+    metric: Metric,
+    operator: Operator,
+    limit: f64,
+    found: Option<Estimate>,
+) -> Judgement {
+    let (verdict, note) = match &found {
+        None => (Outcome::Failed, Some("no such value was measured".to_owned())),
+        Some(found) => verdict(metric, operator, limit, found),
+    };
+    Judgement {
+        threshold: threshold.to_string(),
+        metric: metric.to_string(),
+        unit: Some(metric.unit().name().to_owned()),
+        value: found.map(|found| Figure::Number(found.value)),
+        limit: Figure::Number(limit),
+        ci95: found.and_then(|found| found.interval),
+        n: found.map(|found| found.n),
+        verdict,
+        note,
+    }
+}
+
+fn verdict(metric: Metric, operator: Operator, limit: f64, found: &Estimate) -> (Outcome, Option<String>) {
+    let is_kept = operator.holds(found.value, limit);
+    if let (true, Some(needed)) =
+        (is_kept, needed(metric, operator, limit).filter(|needed| found.n < *needed))
+    {
+        let note = format!(
+            "{} cannot show it at 95 %; it takes {}",
+            show_counted(found.n, "request"),
+            show_count(needed)
+        );
+        return (Outcome::Inconclusive, Some(note));
+    }
+    let is_near = found.interval.is_some_and(|interval| interval.holds(limit));
+    let note = is_near.then(|| "the limit lies within the interval: chance may decide".to_owned());
+    (if is_kept { Outcome::Passed } else { Outcome::Failed }, note)
+}
+
+/// How many requests it takes at least to bound the figure on the side of its limit with 95 % probability: for a
+/// percentile so many that one lies beyond it, for a share so many that it is below the limit if none failed. `None` where
+/// any number will do.
+fn needed(metric: Metric, operator: Operator, limit: f64) -> Option<u64> {
+    match metric {
+        Metric::Of(_, stat) => stat.quantile().map(|quantile| match operator.is_upper() {
+            true => count_for_upper_bound(quantile),
+            false => count_for_lower_bound(quantile),
+        }),
+        _ if metric.unit() == Unit::Share => {
+            // a limit of no failure at all is one of counts, not of a share
+            let allowed = if metric == Metric::ErrorRate { limit } else { 1.0 - limit };
+            let is_upper = operator.is_upper() == (metric == Metric::ErrorRate);
+            (is_upper && allowed > 0.0 && allowed < 1.0).then(|| count_for_upper_bound(1.0 - allowed))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(value: f64, low: f64, high: f64, n: u64) -> Estimate {
+        Estimate { value, interval: Some(Interval::new(low, high)), n }
+    }
+
+    #[track_caller]
+    fn check(threshold: &str, found: Option<Estimate>, want: Outcome, note: Option<&str>) {
+        let threshold: Threshold = threshold.parse().expect(threshold);
+        let Rule::Figure(metric, operator, limit) = threshold.rule else { panic!("a figure") };
+        let judged = judged_figure(&threshold, metric, operator, limit, found);
+        assert_eq!((judged.verdict, judged.note.as_deref()), (want, note), "{threshold}");
+    }
+
+    #[test]
+    fn the_figure_itself_decides() {
+        check("ttft.p50<500ms", Some(found(400.0, 380.0, 420.0, 300)), Outcome::Passed, None);
+        check("ttft.p50<500ms", Some(found(600.0, 580.0, 620.0, 300)), Outcome::Failed, None);
+        check("ttft.p50>=500ms", Some(found(600.0, 580.0, 620.0, 300)), Outcome::Passed, None);
+    }
+
+    #[test]
+    fn a_limit_within_the_interval_is_told() {
+        let near = Some("the limit lies within the interval: chance may decide");
+        check("ttft.p50<500ms", Some(found(490.0, 470.0, 510.0, 300)), Outcome::Passed, near);
+        check("ttft.p50<500ms", Some(found(501.0, 470.0, 510.0, 300)), Outcome::Failed, near);
+    }
+
+    #[test]
+    fn too_few_requests_show_nothing_good() {
+        let few =
+            |value, n| Some(Estimate { value, interval: Some(Interval { low: Some(1.0), high: None }), n });
+        let note = Some("298 requests cannot show it at 95 %; it takes 299");
+        check("ttft.p99<500ms", few(400.0, 298), Outcome::Inconclusive, note);
+        let near = Some("the limit lies within the interval: chance may decide");
+        check("ttft.p99<500ms", few(400.0, 299), Outcome::Passed, near);
+        check("ttft.p99<500ms", few(600.0, 10), Outcome::Failed, near);
+        check("ttft.p99>3ms", few(600.0, 1), Outcome::Passed, near);
+        let note = Some("100 requests cannot show it at 95 %; it takes 299");
+        check("error_rate<1%", Some(found(0.0, 0.0, 0.037, 100)), Outcome::Inconclusive, note);
+        check("success_rate>99%", Some(found(1.0, 0.963, 1.0, 100)), Outcome::Inconclusive, note);
+        check("error_rate<=0%", Some(found(0.0, 0.0, 0.037, 100)), Outcome::Passed, near);
+        check("error_rate>1%", Some(found(0.5, 0.4, 0.6, 100)), Outcome::Passed, None);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_not_kept() {
+        check("connect.p50<5ms", None, Outcome::Failed, Some("no such value was measured"));
+        let mean = Some(Estimate { value: 4.0, interval: None, n: 1 });
+        check("e2e.max<5ms", mean, Outcome::Passed, None);
+    }
+
+    #[test]
+    fn the_clients_verdict_is_a_limit_too() {
+        let health = |text: &str, verdict| {
+            let threshold: Threshold = text.parse().expect(text);
+            let Rule::Health(worst) = threshold.rule else { panic!("health") };
+            judged_health(&threshold, worst, verdict).verdict
+        };
+        assert_eq!(health("health=VALID", Verdict::Valid), Outcome::Passed);
+        assert_eq!(health("health=VALID", Verdict::Degraded), Outcome::Failed);
+        assert_eq!(health("health<=DEGRADED", Verdict::Degraded), Outcome::Passed);
+        assert_eq!(health("health<=DEGRADED", Verdict::Invalid), Outcome::Failed);
+    }
+}
