@@ -20,6 +20,8 @@ pub enum FailureKind {
     Unreachable,
     /// The connection was not made within the connect timeout.
     ConnectTimeout,
+    /// The proxy is not there, or opens no way to the server.
+    Proxy,
     /// The server's certificate is not trusted or not for this name.
     TlsCertificate,
     /// The TLS handshake failed for another reason.
@@ -91,11 +93,12 @@ impl FailureKind {
     }
 
     /// All kinds but that of the HTTP status.
-    const PLAIN: [Self; 23] = [
+    const PLAIN: [Self; 24] = [
         Self::Dns,
         Self::ConnectRefused,
         Self::Unreachable,
         Self::ConnectTimeout,
+        Self::Proxy,
         Self::TlsCertificate,
         Self::TlsHandshake,
         Self::LocalResource,
@@ -146,6 +149,7 @@ impl FailureKind {
             Self::ConnectTimeout => {
                 ("connect_timeout", Connection, "no connection within the connect timeout")
             }
+            Self::Proxy => ("proxy", Connection, "no way to the server through the proxy"),
             Self::TlsCertificate => {
                 ("tls_certificate", Connection, "certificate not trusted or for another name")
             }

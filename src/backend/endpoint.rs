@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize, Serializer};
 use ureq::http::Uri;
 
-use super::transport::host_and_port;
+use super::network::host_and_port;
 use crate::secret;
 use crate::wire::Dialect;
 
@@ -63,6 +63,11 @@ impl Endpoint {
     /// The URL as reports show it.
     pub fn shown(&self) -> String {
         secret::shown_url(&self.url)
+    }
+
+    /// Whether what is sent there is encrypted.
+    pub fn is_secret(&self) -> bool {
+        self.url.starts_with("https://")
     }
 
     /// Host and port; the port is that of the scheme where the URL names none.

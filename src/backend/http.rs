@@ -1,4 +1,4 @@
-//! HTTP/1.1 through ureq: one agent a worker with one kept connection, no redirects, no compression, no proxy.
+//! HTTP/1.1 through ureq: one agent a worker with one kept connection, no redirects, no compression.
 
 use std::fmt;
 use std::io::Read;
@@ -16,6 +16,7 @@ use super::endpoint::Endpoint;
 use super::line::{Ending, LAST_CHUNK};
 use super::marks::{self, Cause, Marks, Phase, note};
 use super::network::Network;
+use super::proxy::Proxy;
 use super::tls::{self, SharedTls};
 use super::transport::{CachedResolver, ProbeConnector};
 use super::{Backend, Canceller, Chunk, Exchange, Head, Request};
@@ -54,15 +55,10 @@ pub struct Settings {
 impl Settings {
     /// What whoever reads the figures should know of how the server was reached.
     pub fn warnings(&self) -> Vec<String> {
-        let unchecked = self.network.insecure && self.is_secret();
+        let unchecked = self.network.insecure && self.endpoint.is_secret();
         let warning = "INSECURE: the server's certificate is not checked (--insecure), so that anyone on the way can \
                        read what is sent, keys too, and answer in the server's place";
         unchecked.then(|| warning.to_owned()).into_iter().collect()
-    }
-
-    /// Whether what is sent is encrypted.
-    pub fn is_secret(&self) -> bool {
-        self.endpoint.url.starts_with("https://")
     }
 
     /// Everything in it that must not be shown: the key and the values of secret headers.
@@ -71,7 +67,8 @@ impl Settings {
         // a scheme such as Bearer stands before the secret itself
         let values =
             headers.map(|(_, value)| Secret::new(value.reveal().rsplit(' ').next().unwrap_or_default()));
-        self.key.iter().cloned().chain(values).collect()
+        let of_proxy = self.network.proxy.iter().flat_map(Proxy::secrets);
+        self.key.iter().cloned().chain(values).chain(of_proxy).collect()
     }
 }
 
@@ -122,7 +119,7 @@ const OUTPUT_BUFFER: usize = 8 * 1024;
 const MAX_IDLE_AGE: Duration = Duration::from_secs(4);
 /// Longest reply to a question about the server itself.
 const MAX_ANSWER: u64 = 16 << 20;
-const USER_AGENT: &str = concat!("vllm-loadgen/", env!("CARGO_PKG_VERSION"));
+pub const USER_AGENT: &str = concat!("vllm-loadgen/", env!("CARGO_PKG_VERSION"));
 
 impl Client {
     /// Prepares to reach the server; sends nothing yet.
@@ -142,7 +139,7 @@ impl Client {
             .output_buffer_size(OUTPUT_BUFFER)
             .user_agent(USER_AGENT)
             .accept_encoding("");
-        if settings.is_secret() {
+        if settings.endpoint.is_secret() {
             config = config.tls_config(tls::config(&settings.network)?);
         }
         let post = request_parts(&settings, Method::POST, &settings.endpoint.url)?;
@@ -339,7 +336,7 @@ const STALE_WITHIN: Duration = Duration::from_millis(250);
 fn classify(error: &Error, marks: &Marks) -> Failure {
     let kind = kind_of(error, marks);
     let message = match &marks.cause {
-        Some(Cause::Dns(words) | Cause::Io(.., words)) => words.clone(),
+        Some(Cause::Dns(words) | Cause::Proxy(words) | Cause::Io(.., words)) => words.clone(),
         Some(Cause::ConnectTimeout) => format!("after {}", show_duration(marks.connect_timeout)),
         Some(Cause::Idle) => format!("no byte for {}", show_duration(marks.idle)),
         Some(Cause::Total) => "the time for the request was over".to_owned(),
@@ -386,6 +383,7 @@ fn kind_of(error: &Error, marks: &Marks) -> FailureKind {
     }
     match &marks.cause {
         Some(Cause::Dns(_)) => FailureKind::Dns,
+        Some(Cause::Proxy(_)) => FailureKind::Proxy,
         Some(Cause::ConnectTimeout) => FailureKind::ConnectTimeout,
         Some(Cause::Total) => FailureKind::TotalTimeout,
         Some(Cause::Idle) if marks.in_body => FailureKind::IdleTimeout,
@@ -414,10 +412,8 @@ fn rustls_error(error: &Error) -> Option<&rustls::Error> {
 }
 
 fn io_kind(phase: Phase, kind: std::io::ErrorKind, number: Option<i32>, marks: &Marks) -> FailureKind {
-    use nix::errno::Errno;
     use std::io::ErrorKind;
-    let local = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS, Errno::EADDRNOTAVAIL];
-    if number.is_some_and(|n| local.iter().any(|errno| *errno as i32 == n)) {
+    if marks::is_shortage(number) {
         return FailureKind::LocalResource;
     }
     let is_reset = matches!(kind, ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted);

@@ -115,7 +115,7 @@ impl Line {
             let trace = &mut marks.trace;
             trace.bytes_sent += bytes;
             trace.reused.get_or_insert(true);
-            if marks.phase != Phase::Handshake {
+            if !marks.phase.is_before_exchange() {
                 trace.sent.get_or_insert(began);
                 trace.sent_whole = Some(self.seen);
             }
@@ -167,7 +167,7 @@ impl Line {
             marks.last_read = arrival.at;
             let trace = &mut marks.trace;
             trace.bytes_received += bytes as u64;
-            if bytes > 0 && marks.phase != Phase::Handshake {
+            if bytes > 0 && !marks.phase.is_before_exchange() {
                 trace.first_byte.get_or_insert(arrival.at);
                 trace.reads += 1;
                 trace.read_delays.extend(arrival.is_kernel.then(|| arrival.read.since(arrival.at)));
@@ -246,7 +246,7 @@ fn budget(now: Moment, began: Moment) -> (Duration, Cause) {
     note(|marks| {
         let left = marks.deadline.since(now);
         let (wait, cause) = match marks.phase {
-            Phase::Handshake => (marks.connect_by.since(now), Cause::ConnectTimeout),
+            phase if phase.is_before_exchange() => (marks.connect_by.since(now), Cause::ConnectTimeout),
             _ => (marks.idle.saturating_sub(now.since(began)), Cause::Idle),
         };
         if left < wait { (left, Cause::Total) } else { (wait, cause) }

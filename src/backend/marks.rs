@@ -11,6 +11,7 @@ use ureq::Error;
 
 use super::Trace;
 use super::line::SharedLine;
+use super::proxy::Proxy;
 use crate::clock::Moment;
 
 /// What the transport notes of the exchange under way on this thread.
@@ -44,6 +45,17 @@ impl Marks {
             *words = format!("{whom}: {words}");
         }
     }
+
+    /// What failed was on the way to the proxy, and is none of the server's; nor is it where this machine is short of
+    /// something.
+    pub fn blame(&mut self, proxy: &Proxy) {
+        self.say_first(proxy);
+        self.cause = match self.cause.take() {
+            Some(Cause::Io(.., number, words)) if !is_shortage(number) => Some(Cause::Proxy(words)),
+            Some(Cause::Dns(words)) => Some(Cause::Proxy(words)),
+            other => other,
+        };
+    }
 }
 
 /// What the transport is doing.
@@ -52,9 +64,18 @@ pub enum Phase {
     #[default]
     Resolving,
     Connecting,
+    /// Waiting for a proxy to open the way to the server.
+    Tunnel,
     Handshake,
     Sending,
     Receiving,
+}
+
+impl Phase {
+    /// Whether the connection is being made, so that what passes is no request or reply.
+    pub fn is_before_exchange(self) -> bool {
+        matches!(self, Self::Tunnel | Self::Handshake)
+    }
 }
 
 /// Why the transport gave up.
@@ -62,6 +83,8 @@ pub enum Phase {
 pub enum Cause {
     /// The name could not be resolved; with the system's words.
     Dns(String),
+    /// The proxy is not there or opens no way; which it is, and in what words.
+    Proxy(String),
     /// Connecting took too long.
     ConnectTimeout,
     /// No byte within the idle timeout.
@@ -107,4 +130,11 @@ pub fn note<R>(f: impl FnOnce(&mut Marks) -> R) -> R {
 /// Notes an error of the system's.
 pub fn note_io(phase: Phase, error: &io::Error) {
     note(|marks| marks.cause = Some(Cause::Io(phase, error.kind(), error.raw_os_error(), error.to_string())));
+}
+
+/// Whether an error of this number means that this machine ran out of descriptors, ports or memory.
+pub fn is_shortage(number: Option<i32>) -> bool {
+    use nix::errno::Errno;
+    let all = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS, Errno::EADDRNOTAVAIL];
+    number.is_some_and(|number| all.iter().any(|errno| *errno as i32 == number))
 }

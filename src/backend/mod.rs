@@ -9,6 +9,7 @@ mod http;
 mod line;
 mod marks;
 mod network;
+mod proxy;
 mod scripted;
 mod socket;
 mod stamps;
@@ -21,6 +22,7 @@ use std::time::Duration;
 pub use endpoint::Endpoint;
 pub use http::{Client, HttpBackend, Settings};
 pub use network::{Network, Resolve};
+pub use proxy::{PROXY_VARIABLES, Proxy, proxy_of_variables, shown_proxy};
 pub use scripted::{Scripted, Step};
 pub use socket::check_path;
 pub use tls::{check_key, check_pair, read_certs, read_roots};
@@ -81,7 +83,7 @@ pub struct Exchange {
 pub struct Trace {
     /// Looking up the server's name; `None` when it was known already.
     pub dns: Option<Duration>,
-    /// Making the TCP connection; `None` over a Unix socket too.
+    /// Making the TCP connection, and the proxy's tunnel if there is one; `None` over a Unix socket too.
     pub tcp: Option<Duration>,
     /// The TLS handshake.
     pub tls: Option<Duration>,

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use ureq::http::Uri;
+
+use super::proxy::Proxy;
 
 /// What is said of connections beside the URL. Serialised without secrets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +30,10 @@ pub struct Network {
     /// The Unix socket that takes the place of the URL's host and port.
     #[serde(serialize_with = "as_text")]
     pub unix_socket: Option<PathBuf>,
+    /// The proxy that makes a tunnel to the server.
+    pub proxy: Option<Proxy>,
+    /// Where the proxy is from, in words; `None` without one.
+    pub proxy_source: Option<String>,
 }
 
 impl Network {
@@ -37,7 +44,9 @@ impl Network {
             let addresses: Vec<_> = resolve.addresses.iter().map(IpAddr::to_string).collect();
             format!("{} at {} (--resolve)", resolve.name(), addresses.join(", "))
         });
-        socket.chain(resolved).collect()
+        let source = self.proxy_source.as_deref().unwrap_or("the program");
+        let proxy = self.proxy.iter().map(|proxy| format!("through the proxy {proxy} ({source})"));
+        socket.chain(resolved).chain(proxy).collect()
     }
 }
 
@@ -103,7 +112,14 @@ impl FromStr for Resolve {
     }
 }
 
-fn bare(host: &str) -> &str {
+/// Host and port of a URL, the port that of its scheme where it names none.
+pub fn host_and_port(uri: &Uri) -> Option<(&str, u16)> {
+    let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    Some((uri.host()?, uri.port_u16().unwrap_or(default)))
+}
+
+/// A host without the brackets that stand around an IPv6 address.
+pub fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 

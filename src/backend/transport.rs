@@ -4,7 +4,6 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -19,7 +18,8 @@ use ureq::{Error, Timeout};
 
 use super::line::{Line, SharedLine};
 use super::marks::{Cause, Phase, note, note_io};
-use super::network::Network;
+use super::network::{Network, host_and_port};
+use super::proxy::Proxy;
 use super::socket::Socket;
 use crate::clock::{Clock, SystemClock};
 
@@ -72,6 +72,8 @@ impl Resolver for CachedResolver {
         if let Some(addresses) = self.given(uri) {
             return Ok(addresses);
         }
+        let proxy = self.network.proxy.as_ref();
+        let uri = proxy.map_or(uri, Proxy::uri);
         let authority = uri.authority().ok_or_else(|| Error::BadUri("no host".to_owned()))?;
         if let Some(addresses) = self.known(authority.as_str()) {
             return Ok(addresses);
@@ -83,6 +85,9 @@ impl Resolver for CachedResolver {
             if let Err(error) = &answer {
                 marks.cause = Some(Cause::Dns(error.to_string()));
             }
+            if let Some(proxy) = proxy {
+                marks.blame(proxy);
+            }
         });
         let addresses = answer?;
         let mut kept = self.empty();
@@ -90,12 +95,6 @@ impl Resolver for CachedResolver {
         self.known.write().push((authority.as_str().to_owned(), kept));
         Ok(addresses)
     }
-}
-
-/// Host and port of a URL, the port that of its scheme where it names none.
-pub fn host_and_port(uri: &Uri) -> Option<(&str, u16)> {
-    let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
-    Some((uri.host()?, uri.port_u16().unwrap_or(default)))
 }
 
 /// Makes instrumented connections.
@@ -111,23 +110,29 @@ impl Connector<()> for ProbeConnector {
             marks.phase = Phase::Connecting;
             marks.connect_by = before + marks.connect_timeout;
         });
-        let unix_socket = self.0.unix_socket.as_deref();
-        let connected = match unix_socket {
+        let network = &*self.0;
+        let connected = match &network.unix_socket {
             Some(path) => connect_within(|left| Socket::to_path(path, left)),
             None => connect_any(&details.addrs),
         };
-        let socket = Arc::new(connected.map_err(|error| not_connected(error, unix_socket))?);
-        note(|marks| {
-            marks.trace.tcp = unix_socket.is_none().then(|| SystemClock.now().since(before));
-            marks.trace.reused = Some(false);
-            marks.phase = Phase::Sending;
-        });
+        let socket = Arc::new(connected.map_err(|error| not_connected(error, network))?);
+        note(|marks| marks.trace.reused = Some(false));
         let handle: Arc<dyn ShutdownHandle> = socket.clone();
         let weak: Weak<dyn ShutdownHandle> = Arc::downgrade(&handle);
         (details.register_shutdown)(weak)?;
         let (input, output) = (details.config.input_buffer_size(), details.config.output_buffer_size());
+        let mut line = Line::new(socket, input);
+        if let Some(proxy) = &network.proxy {
+            note(|marks| marks.phase = Phase::Tunnel);
+            let opened = proxy.open_tunnel(&mut line, details.uri);
+            opened.inspect_err(|_| note(|marks| marks.blame(proxy)))?;
+        }
+        note(|marks| {
+            marks.trace.tcp = network.unix_socket.is_none().then(|| SystemClock.now().since(before));
+            marks.phase = Phase::Sending;
+        });
         Ok(Some(ProbeTransport {
-            line: Arc::new(Mutex::new(Line::new(socket, input))),
+            line: Arc::new(Mutex::new(line)),
             buffers: LazyBuffers::new(input, output),
             is_secret: details.needs_tls(),
             head_end: HeadEnd::default(),
@@ -155,7 +160,7 @@ fn connect_within(connect: impl FnOnce(Duration) -> io::Result<Socket>) -> io::R
 }
 
 /// Notes why there is no connection.
-fn not_connected(error: io::Error, unix_socket: Option<&Path>) -> Error {
+fn not_connected(error: io::Error, network: &Network) -> Error {
     if error.kind() == ErrorKind::TimedOut {
         note(|marks| {
             let is_total = marks.connect_by > marks.deadline;
@@ -164,9 +169,11 @@ fn not_connected(error: io::Error, unix_socket: Option<&Path>) -> Error {
         return Error::Timeout(Timeout::Connect);
     }
     note_io(Phase::Connecting, &error);
-    if let Some(path) = unix_socket {
-        note(|marks| marks.say_first(path.display()));
-    }
+    note(|marks| match (&network.unix_socket, &network.proxy) {
+        (Some(path), _) => marks.say_first(path.display()),
+        (None, Some(proxy)) => marks.blame(proxy),
+        (None, None) => {}
+    });
     Error::Io(error)
 }
 

@@ -152,6 +152,7 @@ pub fn ask_model(settings: &Settings) -> Result<String, Error> {
         let (kind, why) = (failure.kind.meaning(), failure.message);
         let advice = match failure.kind {
             FailureKind::Dns => "is the name right?",
+            FailureKind::Proxy => "is it the right proxy? --proxy none goes without",
             FailureKind::TlsHandshake => "does it speak https? if not, write http://",
             FailureKind::TlsCertificate => "--cacert names the certificates to trust",
             FailureKind::Protocol => "does it speak http? if it speaks TLS, write https://",

@@ -69,6 +69,9 @@ pub struct Flags {
     /// connect to this Unix socket instead of the URL's host and port
     #[argh(option, arg_name = "PATH")]
     pub unix_socket: Option<String>,
+    /// HTTP proxy to open tunnels to the server, such as http://host:3128, or none (default: what http_proxy, https_proxy or all_proxy names, but for this machine and what no_proxy names)
+    #[argh(option, arg_name = "URL")]
+    pub proxy: Option<String>,
 
     /// threads, each with one request at a time (default: 20; at a rate, enough for 20 seconds of it, 64 to 1000; at inf, one a request up to 1000)
     #[argh(option, short = 't', arg_name = "N")]

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use argh::FromArgs;
 
 use crate::error::{Error, Mistake};
-use crate::plan::{Draft, NetworkDraft};
+use crate::plan::{Draft, NetworkDraft, PROXY_VARIABLES};
 use crate::report::Tool;
 use crate::secret::Secret;
 use crate::selftest;
@@ -158,6 +158,8 @@ fn run_order(flags: &Flags, around: &Surroundings<'_>) -> Result<Order, Error> {
     let mut typed = Typed::default();
     let mut notes = Vec::new();
     let mut draft = typed.draft(flags);
+    let variables = PROXY_VARIABLES.iter().filter_map(|name| Some((*name, (around.variable)(name)?)));
+    draft.network.variables = variables.collect();
     draft.key = api_key(flags.api_key_file.as_deref(), around, &mut typed);
     let simulate = (flags.simulate || flags.behavior.is_some())
         .then(|| typed.behavior(flags.behavior.as_deref(), draft.seed.as_ref().map(|seed| seed.value)));

@@ -236,6 +236,8 @@ fn network(flags: &Flags) -> NetworkDraft {
         insecure: given("--insecure", flags.insecure.then_some(true)),
         resolve: flags.resolve.iter().filter_map(|text| given("--resolve", Some(text.clone()))).collect(),
         unix_socket: path("--unix-socket", &flags.unix_socket),
+        proxy: given("--proxy", flags.proxy.clone()),
+        variables: Vec::new(),
     }
 }
 

@@ -19,6 +19,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use crate::backend::PROXY_VARIABLES;
 pub use check::MAX_THREADS;
 pub use draft::{ArrivalName, Draft, Given, Origin, ScenarioDraft};
 pub use metric::{Metric, Quantity, Stat, Unit};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Given, Origin};
-use crate::backend::{self, Endpoint, Network, Resolve};
+use crate::backend::{self, Endpoint, Network, Proxy, Resolve};
 use crate::error::Mistake;
 
 /// All that can be said of connections beside the URL.
@@ -16,6 +16,10 @@ pub struct NetworkDraft {
     pub insecure: Option<Given<bool>>,
     pub resolve: Vec<Given<String>>,
     pub unix_socket: Option<Given<PathBuf>>,
+    /// A URL, or `none`.
+    pub proxy: Option<Given<String>>,
+    /// Environment variables that say something of proxies.
+    pub variables: Vec<(&'static str, String)>,
 }
 
 impl NetworkDraft {
@@ -28,6 +32,8 @@ impl NetworkDraft {
             insecure: self.insecure.or(base.insecure),
             resolve: if self.resolve.is_empty() { base.resolve } else { self.resolve },
             unix_socket: self.unix_socket.or(base.unix_socket),
+            proxy: self.proxy.or(base.proxy),
+            variables: if self.variables.is_empty() { base.variables } else { self.variables },
         }
     }
 
@@ -36,7 +42,7 @@ impl NetworkDraft {
         let paths = [&self.cacert, &self.cert, &self.key, &self.unix_socket].into_iter().flatten();
         let paths = paths.map(|given| &given.origin);
         let insecure = self.insecure.iter().map(|given| &given.origin);
-        let texts = self.resolve.iter().map(|given| &given.origin);
+        let texts = self.resolve.iter().chain(&self.proxy).map(|given| &given.origin);
         paths.chain(insecure).chain(texts).collect()
     }
 
@@ -49,8 +55,16 @@ impl NetworkDraft {
         let mut mistakes = Vec::new();
         self.check_files(&mut mistakes);
         self.check_socket(&mut mistakes);
-        let resolve =
+        let resolve: Vec<_> =
             self.resolve.iter().filter_map(|given| resolve(given, endpoint, &mut mistakes)).collect();
+        let proxy = self.proxy(endpoint, &mut mistakes);
+        let unused = self.resolve.first().filter(|_| !resolve.is_empty());
+        if let (Some((proxy, source)), Some(given)) = (&proxy, unused) {
+            let problem =
+                format!("says nothing where the proxy {proxy} ({source}) looks names up; add --proxy none");
+            mistakes.push(given.mistake(&given.value, problem));
+        }
+        let (proxy, proxy_source) = proxy.unzip();
         let path = |given: &Option<Given<PathBuf>>| given.as_ref().map(|given| given.value.clone());
         let network = Network {
             cacert: path(&self.cacert),
@@ -59,6 +73,8 @@ impl NetworkDraft {
             insecure: self.is_insecure(),
             resolve,
             unix_socket: path(&self.unix_socket),
+            proxy,
+            proxy_source,
         };
         (network, mistakes)
     }
@@ -96,6 +112,44 @@ impl NetworkDraft {
                 Err("says nothing beside --insecure, which trusts any; leave one of them out".to_owned()),
             );
         }
+    }
+
+    /// The proxy and where it is from.
+    fn proxy(&self, endpoint: Option<&Endpoint>, mistakes: &mut Vec<Mistake>) -> Option<(Proxy, String)> {
+        let Some(given) = &self.proxy else { return self.proxy_of_variables(endpoint?, mistakes) };
+        if given.value.trim().eq_ignore_ascii_case("none") {
+            return None;
+        }
+        if let Some(socket) = &self.unix_socket {
+            let place = format!("{} and {}", given.origin, socket.origin);
+            mistakes.push(Mistake::new(place, "give one of them; a Unix socket is on this machine"));
+        }
+        let told = |problem: String| {
+            let problem = format!("{problem}; or write none");
+            mistakes.push(given.mistake(backend::shown_proxy(&given.value), problem));
+        };
+        Some((given.value.parse().map_err(told).ok()?, given.origin.to_string()))
+    }
+
+    fn proxy_of_variables(
+        &self,
+        endpoint: &Endpoint,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Option<(Proxy, String)> {
+        if self.unix_socket.is_some() {
+            return None;
+        }
+        let value = |name: &str| {
+            let mut known = self.variables.iter().filter(|(known, _)| *known == name);
+            known.next().map(|(_, value)| value.as_str())
+        };
+        let (host, port) = endpoint.host_and_port();
+        let (name, value) = backend::proxy_of_variables(endpoint.is_secret(), (&host, port), value)?;
+        let told = |problem: String| {
+            let place = format!("environment variable {name} '{}'", backend::shown_proxy(value));
+            mistakes.push(Mistake::new(place, format!("{problem}; or go without with --proxy none")));
+        };
+        Some((value.parse().map_err(told).ok()?, format!("environment variable {name}")))
     }
 
     fn check_socket(&self, mistakes: &mut Vec<Mistake>) {

@@ -59,7 +59,7 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     for told in plan.server.network.told() {
         row("", &printable(&told, 200), out)?;
     }
-    if plan.server.network.insecure && plan.server.is_secret() {
+    if plan.server.network.insecure && plan.server.endpoint.is_secret() {
         row("INSECURE", "the server's certificate is NOT CHECKED (--insecure)", out)?;
     }
     if let Some(simulated) = &plan.simulated {

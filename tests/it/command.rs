@@ -17,7 +17,7 @@ pub fn start(behavior: Behavior) -> Simulator {
 }
 
 /// Variables that would change a run.
-const SURROUNDINGS: [&str; 12] = [
+const SURROUNDINGS: [&str; 13] = [
     "VLLM_LOADGEN_API_KEY",
     "OPENAI_API_KEY",
     "VLLM_API_KEY",
@@ -30,6 +30,7 @@ const SURROUNDINGS: [&str; 12] = [
     "all_proxy",
     "ALL_PROXY",
     "no_proxy",
+    "NO_PROXY",
 ];
 
 /// The command in a folder of its own, without the machine's keys.

@@ -377,3 +377,15 @@ fn settings_do_not_show_what_is_in_headers() {
     assert!(json.contains("X-Any") && !json.contains("key=canary"), "{json}");
     assert!(!format!("{client:?}").replace("key=canary", "").contains("canary"));
 }
+
+#[test]
+fn settings_from_before_there_were_ways_to_the_server_are_read() {
+    let mut json = serde_json::to_value(settings("http://h")).expect("plain data");
+    let fields = json.as_object_mut().expect("an object");
+    let network = serde_json::to_value(Network::default()).expect("plain data");
+    for name in network.as_object().expect("an object").keys() {
+        fields.remove(name).expect("it was written");
+    }
+    let read: Settings = serde_json::from_value(json).expect("older settings");
+    assert_eq!(read.network, Network::default());
+}

@@ -11,6 +11,7 @@ mod framing;
 mod gates;
 mod network;
 mod properties;
+mod proxy;
 mod saved;
 mod selftest;
 mod tls;

@@ -1,4 +1,4 @@
-//! Ways to the server that the URL alone does not tell: addresses given for a name, a Unix socket, a proxy.
+//! Ways to the server that the URL alone does not tell: addresses given for a name, and a Unix socket.
 
 use std::fs;
 use std::io::{Read, Write};

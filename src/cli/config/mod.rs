@@ -29,7 +29,7 @@ use values::{
 const MAX_BYTES: usize = 16 << 20;
 
 const SECTIONS: [&str; 3] = ["server", "benchmark", "test_scenarios"];
-const SERVER: [&str; 14] = [
+const SERVER: [&str; 15] = [
     "url",
     "model",
     "auth_token",
@@ -44,6 +44,7 @@ const SERVER: [&str; 14] = [
     "insecure",
     "resolve",
     "unix_socket",
+    "proxy",
 ];
 const BENCHMARK: [&str; 26] = [
     "health_limits",
@@ -208,6 +209,8 @@ impl<'t> Reading<'t> {
             insecure: self.read(of.take("insecure"), boolean),
             resolve: self.each(of.take("resolve")),
             unix_socket: self.read(of.take("unix_socket"), path),
+            proxy: self.read(of.take("proxy"), text),
+            variables: Vec::new(),
         };
     }
 
