@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::accuracy::Calibration;
+use crate::backend::Settings;
 use crate::benchmark::{self, Run};
 use crate::calibration;
 use crate::cli::{ReportOrder, RunOrder, SelftestOrder, SimulateOrder};
@@ -50,9 +51,15 @@ pub fn run(mut order: RunOrder, stop: &Stop, streams: &mut Streams<'_>) -> Resul
         order.draft.simulated = Some(simulator.behavior().to_string());
         order.draft.url = Some(crate::plan::Given::in_code("simulator", simulator.url()));
     }
-    let suite = order.draft.check(&mut benchmark::ask_model)?;
-    for warning in suite.plans.first().into_iter().flat_map(|plan| plan.server.warnings()) {
-        streams.remark(format_args!("warning: {warning}"));
+    let mut is_warned = false;
+    let suite = order.draft.check(&mut |server| {
+        // the key goes out with the question
+        warn(server, streams);
+        is_warned = true;
+        benchmark::ask_model(server)
+    })?;
+    if let Some(plan) = suite.plans.first().filter(|_| !is_warned) {
+        warn(&plan.server, streams);
     }
     let files = Files::create(&suite)?;
     let code = make_runs(&suite, files, &order, stop, streams);
@@ -60,6 +67,12 @@ pub fn run(mut order: RunOrder, stop: &Stop, streams: &mut Streams<'_>) -> Resul
         remark_hits(simulator, streams);
     }
     code
+}
+
+fn warn(server: &Settings, streams: &mut Streams<'_>) {
+    for warning in server.warnings() {
+        streams.remark(format_args!("warning: {warning}"));
+    }
 }
 
 /// Says how often the simulator's faults have hit, for comparison with what was measured.

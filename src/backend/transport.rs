@@ -38,11 +38,12 @@ impl CachedResolver {
 
     /// The addresses that were given for it; none where a Unix socket takes its place.
     fn given(&self, uri: &Uri) -> Option<ResolvedSocketAddrs> {
-        let mut given = self.empty();
         if self.network.unix_socket.is_some() {
-            return Some(given);
+            return Some(self.empty());
         }
-        let (host, port) = host_and_port(uri)?;
+        // asked before each request, and mostly there are none
+        let (host, port) = host_and_port(uri).filter(|_| !self.network.resolve.is_empty())?;
+        let mut given = self.empty();
         let resolve = self.network.resolve.iter().find(|resolve| resolve.is_of(host, port))?;
         resolve.addresses().for_each(|address| given.push(address));
         Some(given)

@@ -335,6 +335,10 @@ fn certificates_that_are_not_checked_are_warned_of_everywhere() {
     let shown = run(folder.path(), &["report", "run.json"]);
     assert!(out(&shown).contains("NOT CHECKED"), "{}", out(&shown));
 
+    // the server says nothing of models, and it is asked all the same
+    let asked = run(folder.path(), &["--url", &url, "--insecure"]);
+    assert_eq!(err(&asked).matches("INSECURE").count(), 1, "{}", err(&asked));
+    assert!(err(&asked).starts_with("warning: INSECURE"), "{}", err(&asked));
     let refused = run(folder.path(), &["--url", &url]);
     assert_eq!(code(&refused), 1);
     assert!(err(&refused).contains("--cacert names the certificates to trust"), "{}", err(&refused));
