@@ -47,6 +47,10 @@ fn obey(streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
             start_logger(order.verbosity);
             app::report(&order, streams)
         }
+        Order::Compare(order) => {
+            start_logger(order.verbosity);
+            app::compare(&order, streams)
+        }
         Order::Simulate(order) => {
             start_logger(order.verbosity);
             stop_at_signals(stopper, STOPPING)?;

@@ -27,7 +27,7 @@ pub struct Estimate {
 /// (std ÷ mean)² of the tokens of a reply (Cox, *Renewal Theory*, 1962, ch. 8).
 pub fn estimate(metric: Metric, load: &Load, summary: &Summary) -> Option<Estimate> {
     let (requests, rates) = (&summary.requests, &summary.throughput);
-    let answered = requests.succeeded + requests.failed;
+    let answered = requests.succeeded.saturating_add(requests.failed);
     let tokens = summary.latency.output_tokens.as_ref();
     let rate = |value, n, counts| Some(rate(value, n, spread(load, summary), counts));
     let steady = summary.windows.steady;

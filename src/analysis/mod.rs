@@ -1,10 +1,12 @@
 //! Over finished results: what one run says in words, whether it keeps its limits, and what several say side by side.
 
+mod compare;
 mod estimate;
 mod remarks;
 mod sweep;
 mod threshold;
 
+pub use compare::{Change, Comparison, Method, RUNS_FOR_A_TEST, Row, Side};
 pub use estimate::{Estimate, estimate};
 pub use remarks::remarks;
 pub use sweep::{Point, Sweep};

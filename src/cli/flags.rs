@@ -13,6 +13,7 @@ use argh::FromArgs;
     example = "A rate that grows for a minute, or in steps:\n  {command_name} --ramp-up 1:50:60s\n  {command_name} --stages 10:30s,20:30s,40:30s",
     example = "Numbers of completions side by side:\n  {command_name} --compare 10 50 100 200 500",
     example = "Find the best number of threads:\n  {command_name} --concurrent-tests 5 10 20 50 --completions 100",
+    example = "See whether a server has become slower:\n  {command_name} compare before.json after.json",
     example = "Find out how far this machine can be trusted to measure:\n  {command_name} selftest",
     example = "Run the scenarios of a config file, with a CSV over all of them:\n  {command_name} --config configs/benchmark_config.json --scenarios",
     note = "Values may be written --flag value or --flag=value; lists as 10 50 100 or 10,50,100.",
@@ -241,6 +242,8 @@ pub enum Subcommand {
     Simulate(Simulate),
     /// Results again.
     Report(ReportFlags),
+    /// Results against others.
+    Compare(CompareFlags),
     /// The measurer measured.
     Selftest(Selftest),
 }
@@ -269,6 +272,62 @@ pub struct ReportFlags {
     /// leave the single requests of a record log out of the JSON
     #[argh(switch)]
     pub no_detail: bool,
+    /// replace files that exist
+    #[argh(switch)]
+    pub overwrite: bool,
+    /// log what goes on to standard error
+    #[argh(switch, short = 'v')]
+    pub verbose: u8,
+}
+
+/// Compare results with others of the same plan: what is better, what is worse, and whether chance could do it. One run against one by their 95 % intervals; four or more a side by a Mann-Whitney test over the runs, which sees more.
+#[derive(FromArgs, Debug, Default)]
+#[argh(
+    subcommand,
+    name = "compare",
+    help_triggers("-h", "--help"),
+    example = "One run against one:\n  {command_name} before.json after.json",
+    example = "Five against five, best made in turn, before and after:\n  {command_name} --base before/*.json --new after/*.json --markdown summary.md",
+    error_code(2, "usage is wrong, or the plans differ and --force was not given"),
+    error_code(99, "a metric is worse; with --strict also where one is inconclusive or a run is INVALID")
+)]
+pub struct CompareFlags {
+    /// results (JSON) or record logs: the base and the new one; with --new, all of them are base
+    #[argh(positional, arg_name = "FILE")]
+    pub files: Vec<String>,
+    /// results to compare with
+    #[argh(option, arg_name = "FILE...")]
+    pub base: Vec<String>,
+    /// results that are judged
+    #[argh(option, arg_name = "FILE...")]
+    pub new: Vec<String>,
+    /// what to compare, such as ttft.p99 (default: ttft.p50 ttft.p95 itl.p95 e2e.p95 output_tokens_per_s error_rate)
+    #[argh(option, arg_name = "NAME...")]
+    pub metric: Vec<String>,
+    /// changes up to this share are taken for none (default: 10%)
+    #[argh(option, arg_name = "SHARE")]
+    pub tolerance: Option<String>,
+    /// compare although the plans differ
+    #[argh(switch)]
+    pub force: bool,
+    /// exit 99 also where a metric is inconclusive or a run is INVALID
+    #[argh(switch)]
+    pub strict: bool,
+    /// write the comparison to this file, as JSON
+    #[argh(option, short = 'o', arg_name = "FILE")]
+    pub output: Option<String>,
+    /// write it as Markdown, such as for $GITHUB_STEP_SUMMARY
+    #[argh(option, arg_name = "FILE")]
+    pub markdown: Option<String>,
+    /// write it as JUnit XML
+    #[argh(option, arg_name = "FILE")]
+    pub junit: Option<String>,
+    /// write the new figures for github-action-benchmark, times to this file (customSmallerIsBetter), rates to one with -bigger in its name (customBiggerIsBetter)
+    #[argh(option, arg_name = "FILE")]
+    pub github_benchmark: Option<String>,
+    /// write the new figures for Bencher (BMF)
+    #[argh(option, arg_name = "FILE")]
+    pub bencher: Option<String>,
     /// replace files that exist
     #[argh(switch)]
     pub overwrite: bool,

@@ -10,6 +10,10 @@ const LISTS: [List; 5] = [
     ("--goodput", is_objectives),
 ];
 
+/// Flags that take several words and may be repeated: `--base a.json b.json` is `--base a.json --base b.json`. Words up to
+/// the next flag belong to them.
+const REPEATED: [&str; 3] = ["--base", "--new", "--metric"];
+
 /// A flag, and whether a word is of its items.
 type List = (&'static str, fn(&str) -> bool);
 
@@ -33,6 +37,10 @@ pub fn expand(words: &[String]) -> Vec<String> {
             Some((name, value)) if name.starts_with("--") && name.len() > 2 => (name, Some(value.to_owned())),
             _ => (word.as_str(), None),
         };
+        if REPEATED.contains(&name) {
+            repeat(name, value, &mut rest, &mut out);
+            continue;
+        }
         out.push(name.to_owned());
         let Some((_, is_items)) = LISTS.iter().find(|(list, _)| *list == name) else {
             out.extend(value);
@@ -51,6 +59,18 @@ pub fn expand(words: &[String]) -> Vec<String> {
         }
     }
     out
+}
+
+/// One flag for each of its words.
+fn repeat(name: &str, value: Option<String>, rest: &mut std::slice::Iter<'_, String>, out: &mut Vec<String>) {
+    let mut words: Vec<String> = value.into_iter().collect();
+    while rest.clone().next().is_some_and(|word| !word.starts_with('-')) {
+        words.extend(rest.next().cloned());
+    }
+    if words.is_empty() {
+        out.push(name.to_owned());
+    }
+    words.into_iter().for_each(|word| out.extend([name.to_owned(), word]));
 }
 
 /// How many flags `-v`, `-vv`, `-vvv` … stand for.
@@ -110,6 +130,13 @@ mod tests {
     fn objectives_are_a_list_too() {
         check("--goodput ttft:500 tpot:50 -q", "--goodput ttft:500,tpot:50 -q");
         check("--goodput=e2e:2s --url http://h", "--goodput e2e:2s --url http://h");
+    }
+
+    #[test]
+    fn files_are_a_list_of_their_own() {
+        check("compare --base a b --new=c d -q", "compare --base a --base b --new c --new d -q");
+        check("compare a b --metric ttft.p99 --force", "compare a b --metric ttft.p99 --force");
+        check("compare --base --new c", "compare --base --new c");
     }
 
     #[test]

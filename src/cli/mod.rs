@@ -2,6 +2,7 @@
 //!
 //! Knows neither threads nor HTTP. A flag wins over the file; every mistake of both is told at once.
 
+mod compare;
 pub mod config;
 mod flags;
 mod lists;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use argh::FromArgs;
 
 use crate::error::{Error, Mistake};
-use crate::plan::{Draft, NetworkDraft, PROXY_VARIABLES};
+use crate::plan::{Draft, Metric, NetworkDraft, PROXY_VARIABLES};
 use crate::report::Tool;
 use crate::secret::Secret;
 use crate::selftest;
@@ -32,6 +33,8 @@ pub enum Order {
     Simulate(Box<SimulateOrder>),
     /// Show results again.
     Report(ReportOrder),
+    /// Compare results.
+    Compare(Box<CompareOrder>),
     /// Measure the tool itself.
     Selftest(Box<SelftestOrder>),
 }
@@ -49,6 +52,37 @@ pub struct ReportOrder {
     pub csv: Option<PathBuf>,
     /// Whether the JSON has a line for each request of a record log.
     pub detail: bool,
+    /// Whether files that exist may be replaced.
+    pub overwrite: bool,
+    /// How much to log.
+    pub verbosity: u8,
+}
+
+/// Results to compare.
+#[derive(Debug)]
+pub struct CompareOrder {
+    /// Results or record logs to compare with; at least one.
+    pub base: Vec<PathBuf>,
+    /// Those that are judged; at least one.
+    pub new: Vec<PathBuf>,
+    /// What to compare; empty takes [`Metric::DEFAULTS`], as far as the runs have them.
+    pub metrics: Vec<Metric>,
+    /// Changes up to this share are taken for none.
+    pub tolerance: f64,
+    /// Whether plans may differ.
+    pub force: bool,
+    /// Whether what is inconclusive, and a run that is INVALID, fails the command.
+    pub strict: bool,
+    /// Where the comparison goes as JSON.
+    pub json: Option<PathBuf>,
+    /// As Markdown.
+    pub markdown: Option<PathBuf>,
+    /// As JUnit XML.
+    pub junit: Option<PathBuf>,
+    /// Where the new figures go for github-action-benchmark: times, and rates.
+    pub github_benchmark: Option<(PathBuf, PathBuf)>,
+    /// For Bencher.
+    pub bencher: Option<PathBuf>,
     /// Whether files that exist may be replaced.
     pub overwrite: bool,
     /// How much to log.
@@ -132,6 +166,7 @@ pub fn parse(words: &[String], around: &Surroundings<'_>) -> Result<Order, Error
     match flags.command {
         Some(Subcommand::Simulate(simulate)) => simulate_order(&simulate, flags.verbose, around),
         Some(Subcommand::Report(report)) => report_order(report, flags.verbose),
+        Some(Subcommand::Compare(compare)) => compare::order(compare, flags.verbose),
         Some(Subcommand::Selftest(selftest)) => {
             selftest_order(Selftest { quiet: selftest.quiet || flags.quiet, ..selftest }, flags.verbose)
         }

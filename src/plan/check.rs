@@ -686,6 +686,20 @@ mod tests {
     }
 
     #[test]
+    fn plans_that_differ_say_in_what() {
+        let plan = |draft: Draft| draft.check(&mut no_server).expect("valid").plans.remove(0);
+        let other = Draft {
+            threads: flag("--threads", 3),
+            prompt: flag("--prompt", "a\u{1b}b".to_owned()),
+            ..draft()
+        };
+        let differences = plan(draft()).differences(&plan(other));
+        assert_eq!(differences[0], "load.threads: 20 and 3");
+        assert!(differences[1].ends_with("and \"a\\u001bb\""), "{differences:?}");
+        assert_eq!(plan(draft()).differences(&plan(draft())), Vec::<String>::new());
+    }
+
+    #[test]
     fn a_rate_makes_an_open_loop_with_threads_to_hold_it() {
         let rate = |rate: f64| flag("--request-rate", Shape::parse_rate(&rate.to_string()).expect("above 0"));
         let load = |draft: Draft| draft.check(&mut no_server).expect("valid").plans[0].load.clone();

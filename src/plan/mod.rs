@@ -11,12 +11,14 @@ mod phases;
 mod schedule;
 mod threshold;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 pub use crate::backend::PROXY_VARIABLES;
@@ -33,6 +35,7 @@ use crate::backend::Settings;
 use crate::health;
 use crate::summary::Full;
 pub use crate::summary::Slo;
+use crate::text::printable;
 use crate::units::{as_seconds_or_null, from_seconds_or_null};
 use crate::wire::Ask;
 
@@ -196,19 +199,55 @@ impl Plan {
         format!("{}-{id}", self.run_id)
     }
 
-    /// The plan with its hash filled in.
-    fn hashed(mut self) -> Self {
-        let comparable = serde_json::json!({
+    /// What makes results comparable where it is equal.
+    fn comparable(&self) -> Value {
+        serde_json::json!({
             "scenario": self.scenario,
             "api": self.server.endpoint.dialect,
             "request": self.request,
             "prompt": self.prompt,
             "unique_prompts": self.unique_prompts,
             "load": self.load,
-        });
-        let digest = Sha256::digest(comparable.to_string().as_bytes());
+        })
+    }
+
+    /// In what this plan differs from another of another hash, in words: `load.threads: 20 and 40`. Empty where the hashes
+    /// are equal.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.hash != other.hash {
+            differences("", &self.comparable(), &other.comparable(), &mut found);
+            if found.is_empty() {
+                found.push(format!("hash: {} and {}", self.hash, other.hash));
+            }
+        }
+        found
+    }
+
+    /// The plan with its hash filled in.
+    fn hashed(mut self) -> Self {
+        let digest = Sha256::digest(self.comparable().to_string().as_bytes());
         self.hash = short_hex(&digest);
         self
+    }
+}
+
+/// The leaves in which two values differ, by their dotted names.
+fn differences(name: &str, one: &Value, other: &Value, found: &mut Vec<String>) {
+    if one == other {
+        return;
+    }
+    let (Value::Object(a), Value::Object(b)) = (one, other) else {
+        let shown = |value: &Value| printable(&value.to_string(), 80);
+        found.push(format!("{name}: {} and {}", shown(one), shown(other)));
+        return;
+    };
+    let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    for key in names {
+        let of = |map: &Map<String, Value>| map.get(key).cloned().unwrap_or_default();
+        let name =
+            if name.is_empty() { printable(key, 60) } else { format!("{name}.{}", printable(key, 60)) };
+        differences(&name, &of(a), &of(b), found);
     }
 }
 

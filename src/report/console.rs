@@ -95,7 +95,7 @@ fn health(health: &Health, color: bool, out: &mut dyn Write) -> io::Result<()> {
     health.reasons.iter().try_for_each(|reason| writeln!(out, "  - {reason}"))
 }
 
-fn painted(text: &str, code: &str, color: bool) -> String {
+pub(super) fn painted(text: &str, code: &str, color: bool) -> String {
     if color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
@@ -232,13 +232,13 @@ fn statistics() -> impl Iterator<Item = Statistic> {
     STATISTICS.into_iter().filter(|(name, _)| *name != "median")
 }
 
-fn table(head: impl IntoIterator<Item = String>) -> Table {
+pub(super) fn table(head: impl IntoIterator<Item = String>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(head);
     table
 }
 
-fn print_table(mut table: Table, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn print_table(mut table: Table, out: &mut dyn Write) -> io::Result<()> {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }

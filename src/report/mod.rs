@@ -2,6 +2,7 @@
 //!
 //! A format is a plain function over reports and a writer. Nothing here knows how the numbers came about.
 
+mod comparison;
 mod console;
 mod csv;
 mod detail;
@@ -10,12 +11,17 @@ mod json;
 mod junit;
 mod progress;
 mod record_log;
+mod trends;
 mod vllm;
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+pub use comparison::{
+    COMPARISON_SCHEMA, Compared, ComparisonReport, print_comparison, write_comparison_json,
+    write_comparison_junit, write_comparison_markdown,
+};
 pub use console::{print_report, print_sweep};
 pub use csv::{write_csv, write_schedule};
 pub use detail::DetailLog;
@@ -24,6 +30,7 @@ pub use json::write_json;
 pub use junit::write_junit;
 pub use progress::Progress;
 pub use record_log::{LOG_SCHEMA, LogEnd, LogHead, LogLine, LoggedRecord, RecordLog};
+pub use trends::{Better, write_bencher, write_github_benchmark};
 pub use vllm::{VllmRows, write_vllm_json};
 
 use crate::accuracy::Calibration;

@@ -1,8 +1,9 @@
 //! Runs held to limits, and compared: exit code 99, and what is written.
 
 use std::fs;
+use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::command::{code, err, folder, json as read_json, out, run, simulator, succeeds};
 
@@ -56,8 +57,7 @@ fn a_threshold_that_fails_is_99_and_an_inconclusive_one_under_strict() {
     let of = |words: &[&str]| {
         run(
             folder.path(),
-            &[&["-q", "--ignore-eos", "--url", &url, "-n", "20", "-t", "2", "--max-tokens", "3"], words]
-                .concat(),
+            &[&["-q", "--ignore-eos", "--url", &url, "-n", "20", "--max-tokens", "3"], words].concat(),
         )
     };
     let failed = of(&["--threshold", "e2e.max<1us"]);
@@ -72,9 +72,10 @@ fn a_threshold_that_fails_is_99_and_an_inconclusive_one_under_strict() {
         out(&inconclusive)
     );
     assert_eq!(code(&of(&[&few[..], &["--strict"]].concat())), 99);
-    // what no request had is no success
-    assert_eq!(code(&of(&["--threshold", "connect.p50<1h", "--warmup", "0"])), 0);
-    assert_eq!(code(&of(&["--api", "chat", "--threshold", "steady_requests_per_s>0"])), 0);
+    // what no request had is not kept: the one connection is the warm-up's
+    let connect = of(&["--threads", "1", "--warmup", "3", "--threshold", "connect.p50<1h"]);
+    assert_eq!(code(&connect), 99, "{}", out(&connect));
+    assert!(out(&connect).contains("no such value was measured"), "{}", out(&connect));
 }
 
 #[test]
@@ -101,4 +102,167 @@ fn a_config_file_has_thresholds_and_a_flag_replaces_them() {
     assert_eq!(code(&run(folder.path(), &words)), 99);
     let over = [&words[..], &["--threshold", "e2e.min<1h"]].concat();
     assert_eq!(code(&run(folder.path(), &over)), 0);
+}
+
+/// Runs of the same server: the names of their files.
+fn runs_of(folder: &Path, count: u64) -> Vec<String> {
+    let server = simulator();
+    let one = |number| {
+        let file = format!("base-{number}.json");
+        let words = [
+            "-q",
+            "--ignore-eos",
+            "--url",
+            &server.url(),
+            "-n",
+            "90",
+            "--max-tokens",
+            "2",
+            "--no-detail",
+            "-o",
+            &file,
+        ];
+        succeeds(&run(folder, &words));
+        file
+    };
+    (1..=count).map(one).collect()
+}
+
+/// The same runs with times a thousandfold and rates in proportion, whatever the machine was doing: a server that is surely
+/// slower.
+fn slower(folder: &Path, runs: &[String]) -> Vec<String> {
+    fn scale(value: &mut Value, factor: f64) {
+        match value {
+            Value::Number(number) => *value = json!(number.as_f64().expect("finite") * factor),
+            Value::Object(map) => {
+                let is_count = |key: &str| key == "count" || key == "n";
+                map.iter_mut().filter(|(key, _)| !is_count(key)).for_each(|(_, value)| scale(value, factor));
+            }
+            _ => {}
+        }
+    }
+    let one = |file: &String| {
+        let mut report = read_json(&folder.join(file));
+        for time in ["ttft_ms", "e2e_ms"] {
+            scale(&mut report["summary"]["latency"][time], 1e3);
+        }
+        scale(&mut report["summary"]["throughput"], 1e-3);
+        let name = file.replace("base", "new");
+        fs::write(folder.join(&name), report.to_string()).expect("written");
+        name
+    };
+    runs.iter().map(one).collect()
+}
+
+#[test]
+fn a_slower_server_is_worse_in_every_format() {
+    let folder = folder();
+    let base = runs_of(folder.path(), 1);
+    let new = slower(folder.path(), &base);
+    let words = [
+        "compare",
+        &base[0],
+        &new[0],
+        "--metric",
+        "ttft.p50",
+        "e2e.p95",
+        "requests_per_s",
+        "-o",
+        "c.json",
+        "--markdown",
+        "c.md",
+        "--junit",
+        "c.xml",
+        "--github-benchmark",
+        "g.json",
+        "--bencher",
+        "b.json",
+    ];
+    let compared = run(folder.path(), &words);
+    assert_eq!(code(&compared), 99, "{}\n{}", out(&compared), err(&compared));
+    assert!(out(&compared).contains("Verdict: worse: 3 metrics"), "{}", out(&compared));
+    assert!(out(&compared).contains("▲ +"), "{}", out(&compared));
+    let written = read_json(&folder.path().join("c.json"));
+    assert_eq!((&written["verdict"], &written["method"]), (&json!("worse"), &json!("intervals")));
+    assert_eq!(written["metrics"][0]["smaller_is_better"], true);
+    assert!(written["metrics"][0]["change"].as_f64() > Some(1.0), "{written}");
+    let text = |name: &str| fs::read_to_string(folder.path().join(name)).expect("written");
+    assert!(text("c.md").contains("| ttft.p50 |") && text("c.md").contains("**worse**"), "{}", text("c.md"));
+    assert!(text("c.xml").contains("tests=\"3\" failures=\"3\""), "{}", text("c.xml"));
+    let smaller = read_json(&folder.path().join("g.json"));
+    let names = |list: &Value| -> Vec<String> {
+        list.as_array()
+            .expect("a list")
+            .iter()
+            .map(|one| one["name"].as_str().expect("text").to_owned())
+            .collect()
+    };
+    assert_eq!(names(&smaller), ["vllm-loadgen/ttft.p50", "vllm-loadgen/e2e.p95"]);
+    assert_eq!((&smaller[0]["unit"], smaller[0]["value"].is_number()), (&json!("ms"), true));
+    assert_eq!(names(&read_json(&folder.path().join("g-bigger.json"))), ["vllm-loadgen/requests_per_s"]);
+    let bencher = &read_json(&folder.path().join("b.json"))["vllm-loadgen"];
+    let (low, value) = (&bencher["ttft-p50"]["lower_value"], &bencher["ttft-p50"]["value"]);
+    assert!(low.as_f64() <= value.as_f64() && low.is_number(), "{bencher}");
+    // the other way round it is better, and nothing is replaced unasked
+    succeeds(&run(folder.path(), &["compare", &new[0], &base[0], "--metric", "ttft.p50"]));
+    let again = run(folder.path(), &["compare", &base[0], &new[0], "-o", "c.json"]);
+    assert_eq!(code(&again), 1);
+    assert!(err(&again).contains("--overwrite"), "{}", err(&again));
+}
+
+#[test]
+fn several_runs_a_side_are_tested_over_runs() {
+    let folder = folder();
+    let base = runs_of(folder.path(), 4);
+    let new = slower(folder.path(), &base);
+    let words = |base: &[String], new: &[String]| {
+        let words =
+            ["compare", "--metric", "ttft.p50", "-o", "c.json", "--overwrite", "--base"].map(str::to_owned);
+        [&words[..], base, &["--new".to_owned()], new].concat()
+    };
+    let compared = |base: &[String], new: &[String]| {
+        let words = words(base, new);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let output = run(folder.path(), &words);
+        (code(&output), read_json(&folder.path().join("c.json"))["method"].clone())
+    };
+    assert_eq!(compared(&base, &new), (99, json!("mann_whitney")));
+    assert_eq!(compared(&new, &base), (0, json!("mann_whitney")));
+    assert_eq!(compared(&base[..2], &new[..3]), (99, json!("every_interval")));
+}
+
+#[test]
+fn different_plans_are_refused_unless_forced() {
+    let (folder, server) = (folder(), simulator());
+    let url = server.url();
+    for (name, threads) in [("a", "2"), ("b", "3")] {
+        let (file, log) = (format!("{name}.json"), format!("{name}.jsonl.gz"));
+        let words = [
+            "-q",
+            "--ignore-eos",
+            "--url",
+            &url,
+            "-n",
+            "80",
+            "-t",
+            threads,
+            "--max-tokens",
+            "3",
+            "-o",
+            &file,
+        ];
+        succeeds(&run(folder.path(), &[&words[..], &["--record-log", &log]].concat()));
+    }
+    let refused = run(folder.path(), &["compare", "a.json", "b.json"]);
+    assert_eq!(code(&refused), 2);
+    assert!(err(&refused).contains("the plans differ (load.threads: 2 and 3)"), "{}", err(&refused));
+    let forced = run(folder.path(), &["compare", "a.json", "b.json", "--force", "--tolerance", "100%"]);
+    assert!(out(&forced).contains("load.threads: 2 and 3"), "{}", out(&forced));
+    // a record log is as good as the result
+    let same = run(folder.path(), &["compare", "a.json", "a.jsonl.gz"]);
+    succeeds(&same);
+    assert!(out(&same).contains("Verdict: "), "{}", out(&same));
+    let missing = run(folder.path(), &["compare", "a.json", "none.json"]);
+    assert_eq!(code(&missing), 1);
+    assert!(err(&missing).contains("none.json"), "{}", err(&missing));
 }

@@ -7,16 +7,17 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use vllm_loadgen::analysis::{Change, Comparison};
 use vllm_loadgen::backend::{Backend, Chunk, Client, Endpoint, Network, Request, Settings};
 use vllm_loadgen::cli::{self, Order, Surroundings};
 use vllm_loadgen::failure::FailureKind;
 use vllm_loadgen::observe::prometheus::samples;
 use vllm_loadgen::observe::{Reading, ServerWindow, timing_header};
-use vllm_loadgen::plan::Draft;
+use vllm_loadgen::plan::{Draft, Metric};
 use vllm_loadgen::rebuild;
-use vllm_loadgen::report::{self, DetailLog};
+use vllm_loadgen::report::{self, Better, Compared, ComparisonReport, DetailLog};
 use vllm_loadgen::wire::{Answer, Dialect, Event, Form, ReplyReader, error_message, model_ids};
-use vllm_loadgen::{Error, Record, Sink};
+use vllm_loadgen::{Error, Record, Report, Sink};
 
 /// A stream is read alike however it is cut, and its counts fit together. The first two bytes say how it is cut and
 /// which dialect it is.
@@ -152,6 +153,27 @@ pub fn saved(bytes: &[u8]) {
         report::write_json(&report, None::<&mut DetailLog>, &mut out).expect("a vector takes all");
         report::print_report(&report, true, &mut out).expect("a vector takes all");
         report::write_csv([&report], &mut out).expect("a vector takes all");
+        report::write_junit([&report.clone().judged()], &mut out).expect("a vector takes all");
+        compared(&report);
+    }
+}
+
+/// A report against itself, in every form.
+fn compared(report: &Report) {
+    let run = (&report.plan.load, &report.summary);
+    for runs in [1, 2, 4] {
+        let runs = vec![run; runs];
+        let comparison = Comparison::new(&runs, &runs, &Metric::DEFAULTS, true, 0.1);
+        assert!(!matches!(comparison.verdict, Change::Better | Change::Worse));
+        let side = vec![Compared::new("a|b.json".to_owned(), report)];
+        let comparison = ComparisonReport::new(side.clone(), side, vec![], comparison);
+        let mut out = Vec::new();
+        report::print_comparison(&comparison, true, &mut out).expect("a vector takes all");
+        report::write_comparison_markdown(&comparison, &mut out).expect("a vector takes all");
+        report::write_comparison_json(&comparison, &mut out).expect("a vector takes all");
+        report::write_comparison_junit(&comparison, &mut out).expect("a vector takes all");
+        report::write_bencher(&comparison, &mut out).expect("a vector takes all");
+        report::write_github_benchmark(&comparison, Better::Smaller, &mut out).expect("a vector takes all");
     }
 }
 
@@ -167,6 +189,7 @@ pub fn flags(text: &str) {
         Ok(Order::Run(order)) => plans(&order.draft),
         Ok(Order::Simulate(order)) => assert_eq!(order.behavior.check(), Ok(())),
         Ok(Order::Report(order)) => assert!(!order.files.is_empty()),
+        Ok(Order::Compare(order)) => assert!(!order.base.is_empty() && !order.new.is_empty()),
         Ok(Order::Selftest(order)) => assert!(!order.settings.trials().is_empty()),
         Ok(Order::Print(text)) => assert!(!text.is_empty()),
         Err(Error::Usage(mistakes)) => assert!(!mistakes.is_empty()),
