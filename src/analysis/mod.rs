@@ -3,11 +3,13 @@
 mod compare;
 mod estimate;
 mod remarks;
+mod repeats;
 mod sweep;
 mod threshold;
 
 pub use compare::{Change, Comparison, Method, RUNS_FOR_A_TEST, Row, Side};
 pub use estimate::{Estimate, estimate};
 pub use remarks::remarks;
+pub use repeats::{Spread, spreads};
 pub use sweep::{Point, Sweep};
 pub use threshold::{Figure, Judgement, Outcome, judge};

@@ -131,6 +131,9 @@ pub struct Flags {
     /// one run for each number of threads, with scaling efficiency and the best point
     #[argh(option, arg_name = "N...")]
     pub concurrent_tests: Option<String>,
+    /// the same run so many times, with the seeds N, N+1 ...; per run, and with the spread over the runs (default: 1)
+    #[argh(option, arg_name = "N")]
+    pub runs: Option<String>,
     /// config file (default: benchmark_config.json, if it is in this folder)
     #[argh(option, short = 'c', arg_name = "FILE")]
     pub config: Option<String>,

@@ -78,6 +78,7 @@ impl Typed {
             seed: self.whole("--seed", flags.seed.as_ref()),
             compare: self.read("--compare", flags.compare.as_ref(), numbers),
             concurrent_tests: self.read("--concurrent-tests", flags.concurrent_tests.as_ref(), numbers),
+            runs: self.whole("--runs", flags.runs.as_ref()),
             health_limits: self.health_limits(flags),
             scenarios: Vec::new(),
             run_scenarios: flags.scenarios,

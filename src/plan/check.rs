@@ -17,6 +17,9 @@ use crate::wire::{Ask, Dialect};
 /// otherwise.
 pub const MAX_THREADS: usize = 16_000;
 
+/// The most runs of `--runs`.
+const MAX_RUNS: u64 = 1_000;
+
 /// One run's own numbers, before they are checked.
 struct Case {
     scenario: Option<String>,
@@ -45,6 +48,7 @@ impl Draft {
         self.overruled(kind, &mut found);
         self.request_limits(&cases, &mut found);
         self.thresholds(&mut found);
+        self.runs(&mut found);
         let settings = self.settings(&mut found);
         let (Some(settings), true) = (settings, found.0.is_empty()) else {
             return Err(Error::Usage(found.0));
@@ -57,7 +61,12 @@ impl Draft {
         let plans = cases
             .into_iter()
             .zip(loads)
-            .map(|(case, load)| self.plan(case, load, &settings, &model, seed))
+            .zip(0_u64..)
+            .map(|((case, load), number)| {
+                // runs that are to be the same draw anew: other salts, so that no run's prompts are in a cache by the last
+                let seed = if kind == SuiteKind::Runs { seed.wrapping_add(number) } else { seed };
+                self.plan(case, load, &settings, &model, seed)
+            })
             .collect();
         Ok(Suite { kind, plans, outputs })
     }
@@ -67,6 +76,7 @@ impl Draft {
             (self.compare.is_some(), SuiteKind::Completions, "--compare"),
             (self.concurrent_tests.is_some(), SuiteKind::Threads, "--concurrent-tests"),
             (self.run_scenarios, SuiteKind::Scenarios, "--scenarios"),
+            (self.runs.as_ref().is_some_and(|runs| runs.value > 1), SuiteKind::Runs, "--runs"),
         ];
         let mut asked = wanted.into_iter().filter(|(is_asked, ..)| *is_asked);
         let Some((_, kind, first)) = asked.next() else { return SuiteKind::Single };
@@ -82,6 +92,7 @@ impl Draft {
     fn cases(&self, kind: SuiteKind, found: &mut Findings) -> Vec<Case> {
         match kind {
             SuiteKind::Single => vec![self.case()],
+            SuiteKind::Runs => self.repeated().map(|_| self.case()).collect(),
             SuiteKind::Completions => self.each(self.compare.as_ref(), found, |case, n| {
                 case.completions = Some(n);
             }),
@@ -89,6 +100,17 @@ impl Draft {
                 self.each(self.concurrent_tests.as_ref(), found, |case, n| case.threads = Some(n))
             }
             SuiteKind::Scenarios => self.scenario_cases(found),
+        }
+    }
+
+    /// The numbers of the runs that are the same; at most [`MAX_RUNS`], for more is a mistake told elsewhere.
+    fn repeated(&self) -> std::ops::Range<u64> {
+        0..self.runs.as_ref().map_or(1, |runs| runs.value).min(MAX_RUNS)
+    }
+
+    fn runs(&self, found: &mut Findings) {
+        if let Some(given) = self.runs.as_ref().filter(|given| !(1..=MAX_RUNS).contains(&given.value)) {
+            found.add(given.mistake(given.value, format!("write a whole number from 1 to {MAX_RUNS}")));
         }
     }
 
@@ -321,7 +343,7 @@ impl Draft {
             SuiteKind::Completions => (&self.completions, "--compare"),
             SuiteKind::Scenarios => (&self.completions, "--scenarios"),
             SuiteKind::Threads => (&self.threads, "--concurrent-tests"),
-            SuiteKind::Single => return,
+            SuiteKind::Single | SuiteKind::Runs => return,
         };
         if let Some(given) = given.as_ref().filter(|given| matches!(given.origin, Origin::Flag(_))) {
             found.add(given.mistake(given.value, format!("leave it out; {sweep} sets it for each run")));
@@ -649,6 +671,21 @@ mod tests {
         assert_eq!(threads, [5, 10]);
         assert_ne!(suite.plans[0].hash, suite.plans[1].hash);
         assert_ne!(suite.plans[0].run_id, suite.plans[1].run_id);
+    }
+
+    #[test]
+    fn runs_are_one_plan_with_a_seed_each() {
+        let draft = |runs| Draft { runs: flag("--runs", runs), seed: flag("--seed", u64::MAX), ..draft() };
+        let suite = draft(3).check(&mut no_server).expect("valid");
+        assert_eq!(suite.kind, SuiteKind::Runs);
+        let seeds: Vec<_> = suite.plans.iter().map(|plan| plan.seed).collect();
+        assert_eq!(seeds, [u64::MAX, 0, 1]);
+        assert!(suite.plans.iter().all(|plan| plan.hash == suite.plans[0].hash));
+        assert_eq!(draft(1).check(&mut no_server).expect("valid").kind, SuiteKind::Single);
+        assert_eq!(mistakes(&draft(0)), ["--runs '0': write a whole number from 1 to 1000"]);
+        assert_eq!(mistakes(&draft(1_001)), ["--runs '1001': write a whole number from 1 to 1000"]);
+        let both = Draft { compare: flag("--compare", vec![1]), ..draft(2) };
+        assert_eq!(mistakes(&both), ["--compare and --runs: give one of them; each makes runs of its own"]);
     }
 
     #[test]

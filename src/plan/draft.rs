@@ -155,6 +155,8 @@ pub struct Draft {
     pub health_limits: health::Limits,
     pub compare: Option<Given<Vec<u64>>>,
     pub concurrent_tests: Option<Given<Vec<u64>>>,
+    /// How often the same run is made.
+    pub runs: Option<Given<u64>>,
     /// The scenarios that the config file has.
     pub scenarios: Vec<ScenarioDraft>,
     /// Whether they are to be run.
@@ -218,6 +220,7 @@ impl Draft {
             health_limits: self.health_limits.over(base.health_limits),
             compare: self.compare.or(base.compare),
             concurrent_tests: self.concurrent_tests.or(base.concurrent_tests),
+            runs: self.runs.or(base.runs),
             scenarios: if self.scenarios.is_empty() { base.scenarios } else { self.scenarios },
             run_scenarios: self.run_scenarios || base.run_scenarios,
             simulated: self.simulated.or(base.simulated),

@@ -277,6 +277,8 @@ pub enum SuiteKind {
     Completions,
     /// `--concurrent-tests`: numbers of threads side by side.
     Threads,
+    /// `--runs`: the same again, each with a seed of its own.
+    Runs,
     /// `--scenarios`: the scenarios of the config file.
     Scenarios,
 }

@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::Report;
-use crate::analysis::{Figure, Judgement, Outcome, Sweep, remarks};
+use crate::analysis::{Figure, Judgement, Outcome, Sweep, remarks, spreads};
 use crate::health::{Health, Verdict};
-use crate::plan::SuiteKind;
+use crate::plan::{Metric, Quantity, Stat, SuiteKind};
 use crate::stats::Interval;
 use crate::summary::{Distribution, RetryAfter, STATISTICS, Statistic, Summary};
 use crate::text::printable;
@@ -481,6 +481,9 @@ pub fn print_sweep(kind: SuiteKind, reports: &[Report], out: &mut dyn Write) -> 
         table.add_row(cells);
     }
     print_table(table, out)?;
+    if kind == SuiteKind::Runs {
+        print_spreads(reports, out)?;
+    }
     let Some(best) = sweep.best else { return Ok(()) };
     let (threads, rate) = (sweep.points[best].threads, sweep.points[best].throughput.unwrap_or_default());
     let unit = if sweep.in_tokens { "output tokens/s" } else { "completions/s" };
@@ -497,6 +500,44 @@ pub fn print_sweep(kind: SuiteKind, reports: &[Report], out: &mut dyn Write) -> 
         )?;
     }
     Ok(())
+}
+
+/// How the figures of runs of one plan differ: runs are the sample, never their pooled requests.
+fn print_spreads(reports: &[Report], out: &mut dyn Write) -> io::Result<()> {
+    use Quantity::{E2e, Itl, Ttft};
+    let metrics = [
+        Metric::Of(Ttft, Stat::P50),
+        Metric::Of(Ttft, Stat::P99),
+        Metric::Of(Itl, Stat::P50),
+        Metric::Of(Itl, Stat::P99),
+        Metric::Of(E2e, Stat::P50),
+        Metric::Of(E2e, Stat::P99),
+        Metric::RequestsPerS,
+        Metric::OutputTokensPerS,
+        Metric::ErrorRate,
+    ];
+    let runs: Vec<_> = reports.iter().map(|report| (&report.plan.load, &report.summary)).collect();
+    let count = show_counted(runs.len() as u64, "run");
+    writeln!(out, "\nOver {count}: mean, its 95% interval by Student's t over the runs, and their spread")?;
+    let mut table =
+        table(["", "mean", "interval", "unit", "std", "std ÷ mean", "min", "max", "runs"].map(str::to_owned));
+    for spread in spreads(&runs, &metrics) {
+        let unit = spread.metric.unit().name();
+        let relative =
+            if spread.mean > 0.0 { shown(spread.std / spread.mean, "share") } else { UNKNOWN.to_owned() };
+        table.add_row([
+            spread.metric.to_string(),
+            shown(spread.mean, unit),
+            interval(spread.interval, unit),
+            if unit == "share" { String::new() } else { unit.to_owned() },
+            shown(spread.std, unit),
+            relative,
+            shown(spread.ends.0, unit),
+            shown(spread.ends.1, unit),
+            spread.runs.to_string(),
+        ]);
+    }
+    print_table(table, out)
 }
 
 /// Whether the mean reply of one run is more than a tenth longer than that of another.

@@ -266,3 +266,43 @@ fn different_plans_are_refused_unless_forced() {
     assert_eq!(code(&missing), 1);
     assert!(err(&missing).contains("none.json"), "{}", err(&missing));
 }
+
+#[test]
+fn runs_of_one_plan_have_a_seed_each_and_a_spread() {
+    let (folder, server) = (folder(), simulator());
+    let url = server.url();
+    let words = [
+        "-q",
+        "--url",
+        &url,
+        "--runs",
+        "3",
+        "--seed",
+        "7",
+        "-n",
+        "20",
+        "-t",
+        "2",
+        "--max-tokens",
+        "3",
+        "--output-dir",
+        "r",
+        "--threshold",
+        "error_rate<=0%",
+        "--junit",
+        "t.xml",
+    ];
+    let ran = run(folder.path(), &words);
+    succeeds(&ran);
+    assert!(out(&ran).contains("Over 3 runs: mean, its 95% interval"), "{}", out(&ran));
+    let files =
+        fs::read_dir(folder.path().join("r")).expect("made").map(|file| file.expect("readable").path());
+    let results: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "json")).collect();
+    let plans: Vec<_> = results.iter().map(|path| read_json(path)["plan"].clone()).collect();
+    let mut seeds: Vec<_> = plans.iter().map(|plan| plan["seed"].as_u64().expect("a seed")).collect();
+    seeds.sort_unstable();
+    assert_eq!(seeds, [7, 8, 9]);
+    assert!(plans.iter().all(|plan| plan["hash"] == plans[0]["hash"]));
+    let xml = fs::read_to_string(folder.path().join("t.xml")).expect("written");
+    assert_eq!(xml.matches("<testsuite ").count(), 3, "{xml}");
+}
