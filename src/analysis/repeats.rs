@@ -14,7 +14,7 @@ pub struct Spread {
     pub mean: f64,
     /// Their standard deviation, with n − 1 below it.
     pub std: f64,
-    /// Where the mean over all such runs may lie, 95 %, by Student's t over the runs.
+    /// Where the mean over all such runs may lie, 95 %, by Student's t over the runs, cut at 0.
     pub interval: Interval,
     /// The least and the most of them.
     pub ends: (f64, f64),
@@ -35,6 +35,8 @@ fn spread(metric: Metric, values: &[f64]) -> Option<Spread> {
     let (mean, std) = sample_std(values)?;
     let ends = (values.iter().copied().reduce(f64::min)?, values.iter().copied().reduce(f64::max)?);
     let interval = mean_interval(mean, std, values.len() as u64)?;
+    // no figure is below 0
+    let interval = Interval { low: interval.low.map(|low| low.max(0.0)), ..interval };
     Some(Spread { metric, mean, std, interval, ends, runs: values.len() })
 }
 
@@ -49,6 +51,7 @@ mod tests {
         assert_eq!((found.mean, found.ends, found.runs), (4.0, (1.0, 10.0), 5));
         assert!((found.std - 3.535_534).abs() < 1e-6);
         assert!((found.interval.high.expect("bounded") - 8.389_945).abs() < 1e-6);
+        assert_eq!(found.interval.low, Some(0.0));
         assert_eq!(spread(Metric::ErrorRate, &[1.0]), None);
     }
 }

@@ -298,14 +298,14 @@ pub struct CompareFlags {
     /// results (JSON) or record logs: the base and the new one; with --new, all of them are base
     #[argh(positional, arg_name = "FILE")]
     pub files: Vec<String>,
-    /// results to compare with
-    #[argh(option, arg_name = "FILE...")]
+    /// results to compare with, one or more
+    #[argh(option, arg_name = "FILE")]
     pub base: Vec<String>,
-    /// results that are judged
-    #[argh(option, arg_name = "FILE...")]
+    /// results that are judged, one or more
+    #[argh(option, arg_name = "FILE")]
     pub new: Vec<String>,
-    /// what to compare, such as ttft.p99 (default: ttft.p50 ttft.p95 itl.p95 e2e.p95 output_tokens_per_s error_rate)
-    #[argh(option, arg_name = "NAME...")]
+    /// what to compare, one or more, such as ttft.p99 (default: ttft.p50 ttft.p95 itl.p95 e2e.p95 output_tokens_per_s error_rate)
+    #[argh(option, arg_name = "NAME")]
     pub metric: Vec<String>,
     /// changes up to this share are taken for none (default: 10%)
     #[argh(option, arg_name = "SHARE")]
