@@ -121,6 +121,7 @@ fn make_runs(
         let written = junit.finish(|out| report::write_junit(&made.reports, out));
         made.keep_file(written);
     }
+    made.write_pages(files.pages, suite.kind, &[]);
     let reports = made.finish(streams)?;
     Ok(exit_code(&reports, order.strict))
 }
@@ -197,6 +198,19 @@ impl Made {
         }
         for file in files.json {
             let written = file.finish(|out| report::write_json(report, detail.as_mut(), out));
+            self.keep_file(written);
+        }
+    }
+
+    /// Writes what shows all runs together; `names` are the files that they were read from, if they were.
+    fn write_pages(&mut self, pages: Pages, kind: SuiteKind, names: &[String]) {
+        let is_shown = !self.reports.is_empty();
+        if let Some(html) = pages.html.filter(|_| is_shown) {
+            let written = html.finish(|out| report::write_html(kind, &self.reports, names, out));
+            self.keep_file(written);
+        }
+        if let Some(markdown) = pages.markdown.filter(|_| is_shown) {
+            let written = markdown.finish(|out| report::write_markdown(kind, &self.reports, names, out));
             self.keep_file(written);
         }
     }
@@ -325,8 +339,22 @@ struct Files {
     runs: Vec<RunFiles>,
     csv: Option<OutputFile>,
     junit: Option<OutputFile>,
+    pages: Pages,
     /// Of the one run.
     schedule: Option<OutputFile>,
+}
+
+/// The files that show all runs together.
+struct Pages {
+    html: Option<OutputFile>,
+    markdown: Option<OutputFile>,
+}
+
+impl Pages {
+    fn create(html: Option<&Path>, markdown: Option<&Path>, overwrite: bool) -> Result<Self, Error> {
+        let create = |path| OutputFile::create(path, overwrite);
+        Ok(Self { html: html.map(create).transpose()?, markdown: markdown.map(create).transpose()? })
+    }
 }
 
 /// The files of one run.
@@ -364,7 +392,9 @@ impl Files {
         let junit = junit.map(|path| OutputFile::create(path, outputs.overwrite)).transpose()?;
         let schedule = outputs.schedule.as_ref();
         let schedule = schedule.map(|path| OutputFile::create(path, outputs.overwrite)).transpose()?;
-        Ok(Self { runs, csv, junit, schedule })
+        let (html, markdown) = (outputs.html.as_deref(), outputs.markdown.as_deref());
+        let pages = Pages::create(html, markdown, outputs.overwrite)?;
+        Ok(Self { runs, csv, junit, pages, schedule })
     }
 }
 
@@ -393,6 +423,7 @@ pub fn report(order: &ReportOrder, streams: &mut Streams<'_>) -> Result<ExitCode
     let create = |path: &PathBuf| OutputFile::create(path, order.overwrite);
     let (json, csv) =
         (order.json.as_ref().map(create).transpose()?, order.csv.as_ref().map(create).transpose()?);
+    let pages = Pages::create(order.html.as_deref(), order.markdown.as_deref(), order.overwrite)?;
     let mut made = Made::default();
     let vllm = order.vllm.as_ref().map(create).transpose()?;
     let mut detail = None;
@@ -428,6 +459,8 @@ pub fn report(order: &ReportOrder, streams: &mut Streams<'_>) -> Result<ExitCode
         let written = csv.finish(|out| report::write_csv(&made.reports, out));
         made.keep_file(written);
     }
+    let names: Vec<String> = order.files.iter().map(|path| path.display().to_string()).collect();
+    made.write_pages(pages, SuiteKind::Scenarios, &names);
     made.finish(streams)?;
     Ok(ExitCode::Success)
 }

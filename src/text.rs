@@ -29,7 +29,7 @@ pub fn printable(text: &str, max_chars: usize) -> String {
 }
 
 /// Characters that change how others are shown: direction overrides, zero widths, byte order marks.
-fn is_invisible(c: char) -> bool {
+pub fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 

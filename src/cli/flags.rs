@@ -197,6 +197,12 @@ pub struct Flags {
     /// write a CSV with a row for each run
     #[argh(option, arg_name = "FILE")]
     pub csv: Option<String>,
+    /// write a page with verdicts, numbers, charts and manifest of all runs: one HTML file that needs nothing else
+    #[argh(option, arg_name = "FILE")]
+    pub html: Option<String>,
+    /// write tables of all runs as Markdown, for pull requests and $GITHUB_STEP_SUMMARY
+    #[argh(option, arg_name = "FILE")]
+    pub markdown: Option<String>,
     /// write no CSV where several runs would make one unasked
     #[argh(switch)]
     pub no_csv: bool,
@@ -257,7 +263,8 @@ pub enum Subcommand {
     subcommand,
     name = "report",
     help_triggers("-h", "--help"),
-    example = "The report of a run that was killed, as text and as JSON:\n  {command_name} results/run.jsonl --output run.json"
+    example = "The report of a run that was killed, as text and as JSON:\n  {command_name} results/run.jsonl --output run.json",
+    example = "Two runs side by side, with charts:\n  {command_name} before.json after.json --html report.html"
 )]
 pub struct ReportFlags {
     /// results (JSON) or record logs (JSONL, may be compressed); several are shown side by side
@@ -272,6 +279,12 @@ pub struct ReportFlags {
     /// write the JSON that vllm bench serve --save-result writes, of the one report, to this file
     #[argh(option, arg_name = "FILE")]
     pub vllm_json: Option<String>,
+    /// write a page with verdicts, numbers, charts and manifest of all reports: one HTML file that needs nothing else
+    #[argh(option, arg_name = "FILE")]
+    pub html: Option<String>,
+    /// write tables of all reports as Markdown
+    #[argh(option, arg_name = "FILE")]
+    pub markdown: Option<String>,
     /// leave the single requests of a record log out of the JSON
     #[argh(switch)]
     pub no_detail: bool,

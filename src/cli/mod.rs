@@ -50,6 +50,10 @@ pub struct ReportOrder {
     pub vllm: Option<PathBuf>,
     /// Where a CSV with a row for each goes.
     pub csv: Option<PathBuf>,
+    /// Where a page with charts of all of them goes.
+    pub html: Option<PathBuf>,
+    /// Where Markdown tables of all of them go.
+    pub markdown: Option<PathBuf>,
     /// Whether the JSON has a line for each request of a record log.
     pub detail: bool,
     /// Whether files that exist may be replaced.
@@ -320,6 +324,12 @@ fn report_order(flags: ReportFlags, verbosity: u8) -> Result<Order, Error> {
             mistakes.push(Mistake::new(format!("{flag} '{file}'"), problem));
         }
     }
+    mistakes.extend(same_files(&[
+        ("--output", &flags.output),
+        ("--csv", &flags.csv),
+        ("--html", &flags.html),
+        ("--markdown", &flags.markdown),
+    ]));
     if !mistakes.is_empty() {
         return Err(Error::Usage(mistakes));
     }
@@ -328,10 +338,25 @@ fn report_order(flags: ReportFlags, verbosity: u8) -> Result<Order, Error> {
         json: flags.output.map(PathBuf::from),
         vllm: flags.vllm_json.map(PathBuf::from),
         csv: flags.csv.map(PathBuf::from),
+        html: flags.html.map(PathBuf::from),
+        markdown: flags.markdown.map(PathBuf::from),
         detail: !flags.no_detail,
         overwrite: flags.overwrite,
         verbosity: verbosity.max(flags.verbose),
     }))
+}
+
+/// Flags that name one file twice.
+fn same_files(files: &[(&str, &Option<String>)]) -> Vec<Mistake> {
+    let given: Vec<_> = files.iter().filter_map(|(flag, file)| Some((*flag, file.as_deref()?))).collect();
+    let mut mistakes = Vec::new();
+    for (number, (flag, file)) in given.iter().enumerate() {
+        for (other, _) in given[..number].iter().filter(|(_, other)| other == file) {
+            let place = format!("{other} and {flag} '{file}'");
+            mistakes.push(Mistake::new(place, "name two files; one would replace the other"));
+        }
+    }
+    mistakes
 }
 
 fn simulate_order(flags: &Simulate, verbosity: u8, around: &Surroundings<'_>) -> Result<Order, Error> {

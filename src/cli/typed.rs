@@ -88,6 +88,8 @@ impl Typed {
             output_dir: given("--output-dir", flags.output_dir.as_ref().map(PathBuf::from)),
             csv: given("--csv", flags.csv.as_ref().map(PathBuf::from)),
             vllm_json: given("--vllm-json", flags.vllm_json.as_ref().map(PathBuf::from)),
+            html: given("--html", flags.html.as_ref().map(PathBuf::from)),
+            markdown: given("--markdown", flags.markdown.as_ref().map(PathBuf::from)),
             record_log: given("--record-log", flags.record_log.as_ref().map(PathBuf::from)),
             schedule_out: given("--schedule-out", flags.schedule_out.as_ref().map(PathBuf::from)),
             no_csv: flags.no_csv,

@@ -465,8 +465,16 @@ impl Draft {
                 "names one file, and this makes several runs; save them, and use report FILE --vllm-json";
             found.add(vllm.mistake(vllm.value.display(), problem));
         }
-        let files =
-            [&self.output, &self.csv, &self.schedule_out, &self.record_log, &self.vllm_json, &self.junit];
+        let files = [
+            &self.output,
+            &self.csv,
+            &self.schedule_out,
+            &self.record_log,
+            &self.vllm_json,
+            &self.junit,
+            &self.html,
+            &self.markdown,
+        ];
         let files: Vec<_> = files.into_iter().flatten().collect();
         for (number, file) in files.iter().enumerate() {
             for other in files[..number].iter().filter(|other| plain(&other.value).eq(plain(&file.value))) {
@@ -490,6 +498,8 @@ impl Draft {
             json: self.output.as_ref().map(|path| path.value.clone()),
             csv,
             vllm: self.vllm_json.as_ref().map(|path| path.value.clone()),
+            html: self.html.as_ref().map(|path| path.value.clone()),
+            markdown: self.markdown.as_ref().map(|path| path.value.clone()),
             record_log: self.record_log.as_ref().map(|path| path.value.clone()),
             schedule: self.schedule_out.as_ref().map(|path| path.value.clone()),
             junit: self.junit.as_ref().map(|path| path.value.clone()),

@@ -167,6 +167,8 @@ pub struct Draft {
     pub output: Option<Given<PathBuf>>,
     pub output_dir: Option<Given<PathBuf>>,
     pub csv: Option<Given<PathBuf>>,
+    pub html: Option<Given<PathBuf>>,
+    pub markdown: Option<Given<PathBuf>>,
     pub schedule_out: Option<Given<PathBuf>>,
     /// File for the object of vLLM's own benchmark.
     pub vllm_json: Option<Given<PathBuf>>,
@@ -228,6 +230,8 @@ impl Draft {
             output: self.output.or(base.output),
             output_dir: self.output_dir.or(base.output_dir),
             csv: self.csv.or(base.csv),
+            html: self.html.or(base.html),
+            markdown: self.markdown.or(base.markdown),
             schedule_out: self.schedule_out.or(base.schedule_out),
             vllm_json: self.vllm_json.or(base.vllm_json),
             record_log: self.record_log.or(base.record_log),

@@ -296,6 +296,10 @@ pub struct Outputs {
     pub vllm: Option<PathBuf>,
     /// JUnit XML of the thresholds of all runs.
     pub junit: Option<PathBuf>,
+    /// Page with charts over all runs.
+    pub html: Option<PathBuf>,
+    /// Markdown tables over all runs.
+    pub markdown: Option<PathBuf>,
     /// Record log of the one run; compressed if its name ends in `.gz`.
     pub record_log: Option<PathBuf>,
     /// CSV of when the one run's requests are due.

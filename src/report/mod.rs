@@ -1,4 +1,4 @@
-//! From a [`Report`] to bytes: console, JSON, CSV; and the sinks that show or keep records while a run goes on.
+//! From a [`Report`] to bytes: console, JSON, CSV, HTML, Markdown; and the sinks that show or keep records while a run goes on.
 //!
 //! A format is a plain function over reports and a writer. Nothing here knows how the numbers came about.
 
@@ -7,8 +7,11 @@ mod console;
 mod csv;
 mod detail;
 mod file;
+mod html;
 mod json;
 mod junit;
+mod markdown;
+mod naming;
 mod progress;
 mod record_log;
 mod trends;
@@ -26,8 +29,10 @@ pub use console::{print_report, print_sweep};
 pub use csv::{write_csv, write_schedule};
 pub use detail::DetailLog;
 pub use file::OutputFile;
+pub use html::write_html;
 pub use json::write_json;
 pub use junit::write_junit;
+pub use markdown::write_markdown;
 pub use progress::Progress;
 pub use record_log::{LOG_SCHEMA, LogEnd, LogHead, LogLine, LoggedRecord, RecordLog};
 pub use trends::{Better, write_bencher, write_github_benchmark};

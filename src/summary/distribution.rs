@@ -235,6 +235,16 @@ impl Distribution {
         // what the histogram rounds lies between the extremes all the same
         micros.map_or(self.min, |micros| (micros / 1e3).clamp(self.min, self.max))
     }
+
+    /// All values as the histogram holds them, rising, each with how often it was there: in microseconds for times, in
+    /// ones for counts. Empty where the text is no histogram.
+    pub fn values(&self) -> Vec<(u64, u64)> {
+        let Some(histogram) = decode(&self.histogram) else { return vec![] };
+        let recorded = histogram.iter_recorded();
+        recorded
+            .map(|step| (histogram.median_equivalent(step.value_iterated_to()), step.count_at_value()))
+            .collect()
+    }
 }
 
 /// `None` where it is none: a report may come from a file.
@@ -422,5 +432,11 @@ mod tests {
         let distribution = Samples::into_distribution(samples, 1e6).expect("there are values");
         assert_eq!((distribution.percentile_ms(0.0), distribution.percentile_ms(99.0)), (1.0, 99.01));
         assert!((distribution.percentile_ms(25.0) - 25.0).abs() < 0.05);
+        let values = distribution.values();
+        assert_eq!((values.len(), values[0]), (100, (1_000, 1)));
+        assert!(values[49].0.abs_diff(50_000) < 50, "{values:?}");
+        for text in ["", "no base64", "SElTVEZBQUFB"] {
+            assert_eq!(Distribution { histogram: text.to_owned(), ..distribution.clone() }.values(), []);
+        }
     }
 }

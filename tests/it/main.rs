@@ -10,6 +10,7 @@ mod faults;
 mod framing;
 mod gates;
 mod network;
+mod pages;
 mod properties;
 mod proxy;
 mod saved;

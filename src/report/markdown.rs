@@ -1,0 +1,242 @@
+//! One or more runs as compact tables in GitHub's Markdown, for pull requests and job summaries.
+
+use std::io::{self, Write};
+
+use super::Report;
+use super::naming::{headline_e2e, headline_ttft, headline_words, is_open, run_names};
+use crate::health::Verdict;
+use crate::plan::SuiteKind;
+use crate::summary::Distribution;
+use crate::text::printable;
+use crate::units::{show_count, show_counted, show_share, significant};
+
+/// Writes the tables. `files` are the files that the reports were read from; empty where they are of runs just made.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_markdown(
+    kind: SuiteKind,
+    reports: &[Report],
+    files: &[String],
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    match reports {
+        [] => writeln!(out, "### vllm-loadgen\n\nNo run was made."),
+        [one] => write_one(one, out),
+        several => write_several(several, &run_names(kind, several, files), out),
+    }
+}
+
+fn write_one(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "### vllm-loadgen: {}\n", code(&report.plan.request.model))?;
+    writeln!(out, "{}  \n{}\n", verdicts(report), report.plan.load)?;
+    reasons(report, out)?;
+    let (summary, rates) = (&report.summary, &report.summary.throughput);
+    table(&["success", "requests", "completions/s", "output tokens/s", "in flight", "duration"], out)?;
+    row(
+        &[
+            success(report),
+            show_count(summary.requests.sent),
+            number(rates.requests_per_s),
+            number(rates.output_tokens_per_s),
+            number(summary.mean_in_flight),
+            summary.duration_s.map_or("–".to_owned(), |s| format!("{} s", significant(s))),
+        ],
+        out,
+    )?;
+    writeln!(out)?;
+    times(report, out)?;
+    errors(report, out)?;
+    manifest(report, out)
+}
+
+fn write_several(reports: &[Report], names: &[String], out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "### vllm-loadgen: {} runs side by side\n", reports.len())?;
+    let mut head = vec!["run", "client", "success", "completions/s", "output tokens/s"];
+    head.extend(["E2E p50", "E2E p99", "TTFT p50", "TTFT p99", "ITL p50", "ITL p99"]);
+    table(&head, out)?;
+    for (report, name) in reports.iter().zip(names) {
+        let rates = &report.summary.throughput;
+        let mut cells = vec![
+            code(name),
+            report.health.verdict.name().to_owned(),
+            success(report),
+            number(rates.requests_per_s),
+            number(rates.output_tokens_per_s),
+        ];
+        let itl = report.summary.latency.itl.as_ref();
+        for distribution in [headline_e2e(report), headline_ttft(report), itl] {
+            cells.push(number(distribution.map(|d| d.median)));
+            cells.push(number(distribution.map(|d| d.percentiles.p99)));
+        }
+        row(&cells, out)?;
+    }
+    let opens = reports.iter().filter(|report| is_open(report)).count();
+    let words = match opens {
+        0 => "from when a request was sent",
+        n if n == reports.len() => "from when a request was due",
+        _ => "from when a request was due in open loops, from when it was sent in closed ones",
+    };
+    writeln!(out, "\nTimes in ms of successful requests; E2E and TTFT {words}.\n")?;
+    for (report, name) in reports.iter().zip(names) {
+        if !is_clean(report) {
+            writeln!(out, "**{}**: {}\n", code(name), verdicts(report))?;
+            reasons(report, out)?;
+            errors(report, out)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether there is nothing to say of the run but its figures.
+fn is_clean(report: &Report) -> bool {
+    report.health.verdict == Verdict::Valid
+        && report.complete
+        && report.summary.errors.is_empty()
+        && report.warnings.is_empty()
+}
+
+fn verdicts(report: &Report) -> String {
+    let (verdict, requests) = (report.health.verdict, &report.summary.requests);
+    let mark = |good: bool| if good { "✅" } else { "⚠️" };
+    let client = format!("{} client {}", mark(verdict == Verdict::Valid), verdict.name());
+    let errors = match (requests.succeeded, requests.failed) {
+        (0, _) => format!("❌ no request succeeded, {} failed", show_count(requests.failed)),
+        (_, 0) => "✅ no request failed".to_owned(),
+        (_, failed) => format!("⚠️ {} failed", show_counted(failed, "request")),
+    };
+    let end = match (report.complete, &report.stopped_by) {
+        (true, _) => "✅ complete".to_owned(),
+        (false, Some(limit)) => format!("❌ ended early: {}", code(limit)),
+        (false, None) => "❌ incomplete: ended before its planned end".to_owned(),
+    };
+    let simulated = if report.plan.simulated.is_some() { " · ⚠️ simulated server" } else { "" };
+    format!("{client} · {errors} · {end}{simulated}")
+}
+
+fn reasons(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let reasons = report.health.reasons.iter().chain(&report.warnings);
+    let mut reasons = reasons.map(|reason| plain(reason)).peekable();
+    let is_some = reasons.peek().is_some();
+    reasons.try_for_each(|reason| writeln!(out, "- {reason}"))?;
+    if is_some { writeln!(out) } else { Ok(()) }
+}
+
+fn times(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let latency = &report.summary.latency;
+    let rows = [
+        ("E2E", headline_e2e(report)),
+        ("TTFT", headline_ttft(report)),
+        ("TPOT", latency.tpot.as_ref()),
+        ("ITL", latency.itl.as_ref()),
+    ];
+    let known: Vec<(&str, &Distribution)> =
+        rows.into_iter().filter_map(|(name, d)| Some((name, d?))).collect();
+    if known.is_empty() {
+        return Ok(());
+    }
+    table(&["ms", "n", "mean", "p50", "p90", "p99", "max"], out)?;
+    for (name, d) in known {
+        let figures = [d.mean, d.median, d.percentiles.p90, d.percentiles.p99, d.max].map(significant);
+        let cells: Vec<_> = [name.to_owned(), show_count(d.count)].into_iter().chain(figures).collect();
+        row(&cells, out)?;
+    }
+    writeln!(out, "\nE2E and TTFT are {}.\n", headline_words(report))
+}
+
+fn errors(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    if report.summary.errors.is_empty() {
+        return Ok(());
+    }
+    table(&["failed with", "count", "share", "first of them"], out)?;
+    for line in &report.summary.errors {
+        let share = line.count as f64 / report.summary.requests.sent.max(1) as f64;
+        row(&[code(&line.kind), show_count(line.count), show_share(share), code(&line.example)], out)?;
+    }
+    writeln!(out)
+}
+
+fn manifest(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let (tool, plan) = (&report.tool, &report.plan);
+    let schedule = report.schedule.as_ref().map(|s| format!(", schedule {}", code(&s.hash)));
+    writeln!(
+        out,
+        "<sub>{} {} · {} · started {} · plan {}{} · seed {}</sub>",
+        code(&tool.name),
+        code(&tool.version),
+        code(&plan.server.endpoint.shown()),
+        code(&report.started),
+        code(&plan.hash),
+        schedule.unwrap_or_default(),
+        plan.seed
+    )
+}
+
+fn success(report: &Report) -> String {
+    report.summary.requests.success_rate.map_or("–".to_owned(), show_share)
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or("–".to_owned(), significant)
+}
+
+/// The head of a table, its first column to the left, the others to the right.
+fn table(head: &[&str], out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "| {} |\n|:--{}|", head.join(" | "), "|--:".repeat(head.len().saturating_sub(1)))
+}
+
+fn row(cells: &[String], out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "| {} |", cells.join(" | "))
+}
+
+/// Text from strangers as code, on one line: nothing in it is a link, a mention, markup or the end of a cell.
+fn code(text: &str) -> String {
+    // a bar ends a cell even within code, unless it has one backslash before it
+    let text = printable(text, 200).replace("\\|", "\\ |").replace('|', "\\|");
+    if text.is_empty() {
+        return "–".to_owned();
+    }
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or_default();
+    let fence = "`".repeat(longest + 1);
+    let blank = if text.starts_with('`') || text.ends_with('`') { " " } else { "" };
+    format!("{fence}{blank}{text}{blank}{fence}")
+}
+
+/// Our own sentences, in which a stranger's words may be quoted.
+fn plain(text: &str) -> String {
+    let mut out = String::new();
+    for c in printable(text, 400).chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            // no mention
+            '@' => out.push_str("&#64;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '#' | '!' => out.extend(['\\', c]),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_words_are_code_and_end_neither_it_nor_the_cell() {
+        assert_eq!(code("<b>@all [x](y) | *z*"), "`<b>@all [x](y) \\| *z*`");
+        assert_eq!(code("a ``b`` c"), "```a ``b`` c```");
+        assert_eq!(code("`"), "`` ` ``");
+        assert_eq!(code("a\\|b"), "`a\\ \\|b`");
+        assert_eq!(code("two\nlines"), "`two lines`");
+        assert_eq!(code(""), "–");
+    }
+
+    #[test]
+    fn sentences_are_no_markup() {
+        assert_eq!(
+            plain("a <b> @c & [d](e) _f_ `g` | #1"),
+            "a &lt;b> &#64;c &amp; \\[d\\](e) \\_f\\_ \\`g\\` \\| \\#1"
+        );
+    }
+}

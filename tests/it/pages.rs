@@ -1,0 +1,159 @@
+//! Pages that people read: HTML and Markdown of runs just made, and of saved results.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use vllm_loadgen::sim::Behavior;
+
+use crate::command::{code, folder, run, simulator, start, succeeds};
+
+fn read(folder: &Path, name: &str) -> String {
+    fs::read_to_string(folder.join(name)).expect("written")
+}
+
+fn count(text: &str, part: &str) -> usize {
+    text.matches(part).count()
+}
+
+/// What holds for every page: it needs nothing else, and can be read by those who cannot see it.
+fn check(html: &str) {
+    assert!(html.starts_with("<!DOCTYPE html>") && html.trim_end().ends_with("</html>"));
+    for part in
+        ["<script", "http-equiv=\"refresh\"", "<link rel=\"stylesheet\"", "@import", "url(", "NaN", "inf\""]
+    {
+        assert!(!html.contains(part), "{part}");
+    }
+    assert!(html.contains("default-src 'none'"));
+    assert_eq!(count(html, "<svg viewBox=\"0 0 460 "), count(html, "role=\"img\" aria-label=\""));
+    assert_eq!(count(html, "<table"), count(html, "<caption>"));
+    for tag in ["section", "div", "figure", "svg", "table", "ul", "details"] {
+        assert_eq!(count(html, &format!("<{tag}")), count(html, &format!("</{tag}>")), "{tag}");
+    }
+}
+
+#[test]
+fn a_run_makes_pages_and_its_result_makes_the_same() {
+    let (folder, server) = (folder(), simulator());
+    let (at, url) = (folder.path(), server.url());
+    let words = ["-q", "--url", &url, "-t", "3", "-n", "40", "--max-tokens", "5", "--no-detail"];
+    let files = ["-o", "run.json", "--html", "run.html", "--markdown", "run.md"];
+    succeeds(&run(at, &[&words[..], &files].concat()));
+    let html = read(at, "run.html");
+    check(&html);
+    for part in ["Client ", "No request failed", "E2E p50", "Over time", "Manifest", "closed loop, 3 threads"]
+    {
+        assert!(html.contains(part), "{part}");
+    }
+    succeeds(&run(at, &["report", "run.json", "--html", "again.html", "--markdown", "again.md"]));
+    assert_eq!(html, read(at, "again.html"));
+    assert_eq!(read(at, "run.md"), read(at, "again.md"));
+    assert!(read(at, "run.md").contains("| E2E | 40 |"), "{}", read(at, "run.md"));
+    // a result of a version that did not tell how the run went over time
+    let mut result: Value = serde_json::from_str(&read(at, "run.json")).expect("JSON");
+    let summary = result["summary"].as_object_mut().expect("an object");
+    for name in ["timeline", "worst"] {
+        assert!(summary.remove(name).is_some(), "{name}");
+    }
+    fs::write(at.join("old.json"), result.to_string()).expect("writable");
+    succeeds(&run(at, &["report", "old.json", "--html", "old.html"]));
+    check(&read(at, "old.html"));
+}
+
+#[test]
+fn runs_of_every_kind_have_a_page() {
+    let (folder, server) = (folder(), simulator());
+    let failing = start(Behavior { fail: 1.0, ..Behavior::flat_out() });
+    let (at, url, bad) = (folder.path(), server.url(), failing.url());
+    for (name, words, want) in [
+        ("one", &["--url", &url, "-n", "1"][..], "1 completion"),
+        ("failed", &["--url", &bad, "-n", "20"], "No request succeeded; 20 failed"),
+        ("whole", &["--url", &url, "-n", "20", "--no-stream"], "E2E: how often"),
+        ("open", &["--url", &url, "-r", "400", "-n", "40", "--warmup", "9"], "Response TTFT"),
+        ("sweep", &["--url", &url, "-n", "20", "--concurrent-tests", "1", "2", "4"], "best point"),
+        ("compare", &["--url", &url, "--compare", "1", "30"], "over completions"),
+    ] {
+        let (html, markdown) = (format!("{name}.html"), format!("{name}.md"));
+        let files = ["-q", "--max-tokens", "3", "--html", &html, "--markdown", &markdown];
+        let ran = run(at, &[&files[..], words].concat());
+        assert_eq!(code(&ran), i32::from(name == "failed"), "{name}");
+        let html = read(at, &html);
+        check(&html);
+        assert!(html.contains(want), "{name}: {want}");
+        assert!(read(at, &markdown).starts_with("### vllm-loadgen: "), "{name}");
+    }
+}
+
+/// Puts the text into every word of a result that is not one of ours.
+fn spoil(result: &mut Value, text: &str) {
+    for path in [
+        "/tool/name",
+        "/tool/version",
+        "/tool/commit",
+        "/started",
+        "/ended",
+        "/stopped_by",
+        "/plan/run_id",
+        "/plan/hash",
+        "/plan/scenario",
+        "/plan/simulated",
+        "/plan/key_source",
+        "/plan/prompt",
+        "/plan/request/model",
+        "/environment/platform",
+        "/environment/kernel",
+        "/summary/errors/0/kind",
+        "/summary/errors/0/meaning",
+        "/summary/errors/0/example",
+    ] {
+        *result.pointer_mut(path).unwrap_or_else(|| panic!("{path}")) = text.into();
+    }
+    result["warnings"] = json!([text]);
+    result["health"]["reasons"] = json!([text]);
+    result["schedule"] = json!({"count": 1, "hash": text});
+    result["plan"]["server"]["headers"] = json!({text: text});
+    result["plan"]["server"]["url"] = format!("http://h/v1/chat/completions?{text}").into();
+    result["plan"]["request"]["extra"] = json!({text: text});
+    result["summary"]["finish_reasons"] = json!({text: 1});
+    result["summary"]["server_timings"] = json!({text: result["summary"]["latency"]["e2e_ms"]});
+    for slice in result["summary"]["timeline"]["slices"].as_array_mut().expect("a list") {
+        slice["failed"] = json!({text: 2});
+    }
+}
+
+#[test]
+fn words_from_outside_are_words_and_no_markup() {
+    let folder = folder();
+    let server = start(Behavior { fail: 0.5, ..Behavior::flat_out() });
+    let at = folder.path();
+    let words =
+        ["-q", "--url", &server.url(), "-n", "30", "--max-tokens", "3", "--no-detail", "-o", "run.json"];
+    succeeds(&run(at, &words));
+    let mut result: Value = serde_json::from_str(&read(at, "run.json")).expect("JSON");
+    result["complete"] = false.into();
+    spoil(&mut result, "\"'><script>alert(1)</script>");
+    let name = "<script>&.json";
+    fs::write(at.join(name), result.to_string()).expect("writable");
+    for (files, pages) in
+        [(&[name][..], ["one.html", "one.md"]), (&[name, "run.json", name], ["all.html", "all.md"])]
+    {
+        let words = [&["report", "--html", pages[0], "--markdown", pages[1]], files].concat();
+        succeeds(&run(at, &words));
+        let html = read(at, pages[0]);
+        check(&html);
+        assert!(count(&html, "&lt;script&gt;alert(1)&lt;/script&gt;") > 20, "{}", pages[0]);
+        // outside of code, which is every second part, nothing is left of it
+        let markdown = read(at, pages[1]);
+        assert!(markdown.split('`').step_by(2).all(|part| !part.contains("<script")), "{markdown}");
+        assert!(markdown.contains("<script"), "{markdown}");
+    }
+}
+
+#[test]
+fn a_page_takes_no_other_files_name() {
+    let folder = folder();
+    let refused = run(folder.path(), &["--simulate", "--html", "a", "--markdown", "./a"]);
+    assert_eq!(code(&refused), 2);
+    let refused = run(folder.path(), &["report", "x.json", "--html", "a", "--csv", "a"]);
+    assert_eq!(code(&refused), 2);
+}
