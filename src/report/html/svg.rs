@@ -159,6 +159,12 @@ impl Chart {
         for series in &self.series {
             self.series(series, out)?;
         }
+        // over the lines, whichever they belong to
+        for series in &self.series {
+            if let Shape::Marks(marks) = &series.shape {
+                marks.iter().try_for_each(|(x, y, word)| self.word(*x, *y, word, out))?;
+            }
+        }
         writeln!(out, "</svg></figure>")
     }
 
@@ -245,9 +251,7 @@ impl Chart {
         match &series.shape {
             Shape::Lines(lines) => lines.iter().try_for_each(|line| self.line(line, style, out)),
             Shape::Bars(bars) => bars.iter().try_for_each(|bar| self.bar(*bar, style, out)),
-            Shape::Marks(marks) => {
-                marks.iter().try_for_each(|(x, y, word)| self.mark(*x, *y, word, style, out))
-            }
+            Shape::Marks(marks) => marks.iter().try_for_each(|(x, y, _)| self.mark(*x, *y, style, out)),
         }
     }
 
@@ -276,12 +280,14 @@ impl Chart {
         )
     }
 
-    fn mark(&self, x: f64, y: f64, word: &str, style: usize, out: &mut dyn Write) -> io::Result<()> {
+    fn mark(&self, x: f64, y: f64, style: usize, out: &mut dyn Write) -> io::Result<()> {
         let Some((x, y)) = self.x(x).zip(self.y(y)) else { return Ok(()) };
-        writeln!(out, "<circle class=\"mark s{style}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"/>")?;
-        if word.is_empty() {
-            return Ok(());
-        }
+        writeln!(out, "<circle class=\"mark s{style}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"/>")
+    }
+
+    /// A word beside its mark; an empty one is not written.
+    fn word(&self, x: f64, y: f64, word: &str, out: &mut dyn Write) -> io::Result<()> {
+        let Some((x, y)) = self.x(x).zip(self.y(y)).filter(|_| !word.is_empty()) else { return Ok(()) };
         let (at, side) = if x > WIDTH * 0.6 { (x - 8.0, "end") } else { (x + 8.0, "start") };
         let above = if y < TOP + 16.0 { y + 18.0 } else { y - 8.0 };
         writeln!(out, "<text x=\"{at:.1}\" y=\"{above:.1}\" class=\"{side} word\">{}</text>", Text(word))
