@@ -33,6 +33,9 @@ impl Default for State {
     }
 }
 
+/// No server sends larger chunks; longer sizes are read byte by byte.
+const MAX_PLAIN_DIGITS: usize = 8;
+
 /// What became of a read's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decoded {
@@ -62,6 +65,9 @@ impl Dechunker {
                 used += piece;
                 let left = left - piece as u64;
                 self.0 = if left == 0 { State::DataCr } else { State::Data(left) };
+            } else if let Some((state, length)) = self.0.leap(&bytes[used..]) {
+                self.0 = state;
+                used += length;
             } else {
                 self.0 = self.0.after(bytes[used])?;
                 used += 1;
@@ -82,6 +88,29 @@ impl Dechunker {
 }
 
 impl State {
+    /// Over the coding between two chunks at once, where it is plain and all there: the state behind it, and its length.
+    /// Byte by byte the same comes of it.
+    fn leap(self, bytes: &[u8]) -> Option<(Self, usize)> {
+        let (end, digits) = match (self, bytes) {
+            (Self::DataCr, [b'\r', b'\n', digits @ ..]) => (2, digits),
+            (Self::Size(None), digits) => (0, digits),
+            _ => return None,
+        };
+        let mut size = 0;
+        for (count, byte) in digits.iter().take(MAX_PLAIN_DIGITS + 1).enumerate() {
+            size = size * 16
+                + u64::from(match byte {
+                    b'0'..=b'9' => byte - b'0',
+                    b'a'..=b'f' => byte - b'a' + 10,
+                    b'\r' if size > 0 && digits.get(count + 1) == Some(&b'\n') => {
+                        return Some((Self::Data(size), end + count + 2));
+                    }
+                    _ => return None,
+                });
+        }
+        None
+    }
+
     /// The state after one byte of coding.
     fn after(self, byte: u8) -> Result<Self, &'static str> {
         Ok(match (self, byte) {

@@ -1,10 +1,12 @@
-//! HTTP/1.1 through ureq: one agent a worker with one kept connection, no redirects, no compression.
+//! HTTP/1.1 through ureq: one agent a worker with one kept connection, no redirects, no compression. What can go past
+//! ureq on that connection does.
 
 use std::fmt;
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustls::AlertDescription;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -12,8 +14,9 @@ use ureq::http::{self, HeaderName, HeaderValue, Method, StatusCode, Version, hea
 use ureq::unversioned::transport::Connector;
 use ureq::{Agent, Error};
 
+use super::direct::{self, RequestHead};
 use super::endpoint::Endpoint;
-use super::line::{Ending, LAST_CHUNK};
+use super::line::{Ending, LAST_CHUNK, Line};
 use super::marks::{self, Cause, Marks, Phase, note};
 use super::network::Network;
 use super::proxy::Proxy;
@@ -104,19 +107,19 @@ fn in_order<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, S
 /// What all workers share: the resolver's answers, TLS, and the parts of a request that stay the same.
 #[derive(Clone, Debug)]
 pub struct Client {
-    settings: Settings,
+    settings: Arc<Settings>,
     network: Arc<Network>,
     config: ureq::config::Config,
     resolver: CachedResolver,
     tls: SharedTls,
-    post: http::request::Parts,
+    post: Arc<http::request::Parts>,
+    /// The head of every request, once one has gone out.
+    head: Arc<OnceLock<RequestHead>>,
 }
 
 /// Room for a read; a head larger than this is refused.
 const INPUT_BUFFER: usize = 16 * 1024;
 const OUTPUT_BUFFER: usize = 8 * 1024;
-/// vLLM closes connections after 5 s without a request.
-const MAX_IDLE_AGE: Duration = Duration::from_secs(4);
 /// Longest reply to a question about the server itself.
 const MAX_ANSWER: u64 = 16 << 20;
 pub const USER_AGENT: &str = concat!("vllm-loadgen/", env!("CARGO_PKG_VERSION"));
@@ -134,7 +137,8 @@ impl Client {
             .max_redirects_will_error(false)
             .max_idle_connections(1)
             .max_idle_connections_per_host(1)
-            .max_idle_age(MAX_IDLE_AGE)
+            // the connection itself knows when it was used last
+            .max_idle_age(Duration::MAX)
             .input_buffer_size(INPUT_BUFFER)
             .output_buffer_size(OUTPUT_BUFFER)
             .user_agent(USER_AGENT)
@@ -145,12 +149,13 @@ impl Client {
         let post = request_parts(&settings, Method::POST, &settings.endpoint.url)?;
         let network = Arc::new(settings.network.clone());
         Ok(Self {
-            settings,
+            settings: Arc::new(settings),
             config: config.build(),
             resolver: CachedResolver::new(Arc::clone(&network)),
             network,
             tls: SharedTls::default(),
-            post,
+            post: Arc::new(post),
+            head: Arc::default(),
         })
     }
 
@@ -164,7 +169,8 @@ impl Client {
 
     /// A backend for one worker, with an agent and a connection of its own.
     pub fn backend(&self) -> HttpBackend {
-        HttpBackend { agent: self.agent(), client: self.clone(), buffer: vec![0; INPUT_BUFFER] }
+        let buffer = vec![0; INPUT_BUFFER];
+        HttpBackend { agent: self.agent(), client: self.clone(), kept: Weak::new(), buffer }
     }
 
     /// Asks the server about itself: status and body of the reply to a GET.
@@ -232,6 +238,8 @@ fn sensitive(mut value: HeaderValue) -> HeaderValue {
 pub struct HttpBackend {
     client: Client,
     agent: Agent,
+    /// The connection that the agent keeps, if its bytes are those of HTTP.
+    kept: Weak<Mutex<Line>>,
     buffer: Vec<u8>,
 }
 
@@ -273,7 +281,34 @@ impl Backend for HttpBackend {
 impl HttpBackend {
     /// Sends and receives.
     fn exchange(&mut self, request: &Request, on_chunk: &mut dyn FnMut(Chunk<'_>)) -> Result<(), Error> {
-        let mut parts = self.client.post.clone();
+        if let Some(line) = self.kept.upgrade()
+            && let Some(head) = self.client.head.get().filter(|head| head.suits(request))
+        {
+            let mut line = line.lock();
+            if line.can_serve()
+                && let Some(outcome) = direct::exchange(&mut line, head, request, on_chunk)
+            {
+                return outcome;
+            }
+        }
+        let outcome = self.exchange_through_ureq(request, on_chunk);
+        note(|marks| {
+            self.kept = marks.line.as_ref().map(Arc::downgrade).unwrap_or_default();
+            if self.client.head.get().is_none()
+                && let Some(head) = RequestHead::learn(&marks.request_head, request)
+            {
+                let _ = self.client.head.set(head);
+            }
+        });
+        outcome
+    }
+
+    fn exchange_through_ureq(
+        &mut self,
+        request: &Request,
+        on_chunk: &mut dyn FnMut(Chunk<'_>),
+    ) -> Result<(), Error> {
+        let mut parts = http::request::Parts::clone(&self.client.post);
         if let Ok(id) = HeaderValue::from_str(&request.id) {
             // the user's own comes first
             parts.headers.entry("x-request-id").or_insert(id);
@@ -289,7 +324,7 @@ impl HttpBackend {
         on_chunk(Chunk::Head(Head { status: head.status.as_u16(), headers: &headers }));
         let mut reader = body.into_reader();
         if is_chunked(&head)
-            && let Some(line) = note(|marks| marks.line.take())
+            && let Some(line) = note(|marks| marks.line.clone())
         {
             let on_data = &mut |at, bytes: &[u8]| on_chunk(Chunk::Body { at, bytes });
             let ending = line.lock().read_chunked(on_data)?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{MsgFlags, recv};
 use parking_lot::Mutex;
+use ureq::unversioned::transport::ShutdownHandle;
 use ureq::{Error, Timeout};
 
 use super::chunked::Dechunker;
@@ -38,6 +39,8 @@ pub struct Line {
     ended: bool,
     /// No exchange has been finished on it since it was last known to be open.
     fresh: bool,
+    /// The request was sent past ureq, which has still to be asked for the reply: what it writes is dropped.
+    is_asked: bool,
 }
 
 impl fmt::Debug for Line {
@@ -79,7 +82,33 @@ impl Line {
             write_timeout: None,
             ended: false,
             fresh: true,
+            is_asked: false,
         }
+    }
+
+    /// What ureq sends; see [`Line::gather`].
+    ///
+    /// # Errors
+    /// What kept it from leaving.
+    pub fn gather_of_ureq(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        if self.is_asked { Ok(()) } else { self.gather(bytes) }
+    }
+
+    /// What ureq can read, after reading once if there was nothing. Empty at the end.
+    ///
+    /// # Errors
+    /// Those of [`Line::receive`].
+    pub fn receive_for_ureq(&mut self) -> Result<&[u8], Error> {
+        self.is_asked = false;
+        if self.unread.is_empty() {
+            self.receive()?;
+        }
+        Ok(self.unread())
+    }
+
+    /// Lets ureq, which keeps this connection, find the reply to a request that it is about to write.
+    pub fn leave_reply_to_ureq(&mut self) {
+        self.is_asked = true;
     }
 
     /// Adds to what is to be sent; it leaves before the next read, or when it is much.
@@ -181,6 +210,11 @@ impl Line {
         &self.input[self.unread.clone()]
     }
 
+    /// The same, to be changed in place.
+    pub fn unread_mut(&mut self) -> &mut [u8] {
+        &mut self.input[self.unread.clone()]
+    }
+
     /// Takes so many of the unread bytes.
     pub fn take(&mut self, bytes: usize) {
         self.unread.start += bytes;
@@ -200,9 +234,7 @@ impl Line {
         let mut dechunker = Dechunker::default();
         loop {
             if self.unread.is_empty() && self.receive()? == 0 {
-                let is_cut = !dechunker.has_all_data();
-                let error = io::Error::new(ErrorKind::UnexpectedEof, "Peer disconnected");
-                return if is_cut { Err(Error::Io(error)) } else { Ok(Ending::Closed) };
+                return if dechunker.has_all_data() { Ok(Ending::Closed) } else { Err(cut()) };
             }
             let unread = &mut self.input[self.unread.clone()];
             let decoded = dechunker.decode(unread).map_err(no_chunked_coding)?;
@@ -217,14 +249,45 @@ impl Line {
         }
     }
 
+    /// Reads a body of so many bytes to its end and hands it out, once a read, in place, with the moment it came in.
+    ///
+    /// # Errors
+    /// Those of [`Line::receive`], and an end in the body.
+    pub fn read_sized(&mut self, size: u64, on_data: &mut dyn FnMut(Moment, &[u8])) -> Result<Ending, Error> {
+        let mut left = size;
+        while left > 0 {
+            if self.unread.is_empty() && self.receive()? == 0 {
+                return Err(cut());
+            }
+            let unread = self.unread();
+            let data = &unread[..usize::try_from(left).map_or(unread.len(), |left| left.min(unread.len()))];
+            on_data(note(|marks| marks.last_read), data);
+            let taken = data.len();
+            self.take(taken);
+            left -= taken as u64;
+        }
+        Ok(if self.unread.is_empty() { Ending::Whole } else { Ending::Closed })
+    }
+
     /// Asked twice an exchange: when the connection goes back to the pool, and when it is taken out again. Only the
-    /// second asks the system, and not where the last read was a moment ago: should the server have closed it since, the
-    /// request goes out again, as it does when the server closes it behind such a question.
+    /// second looks closely.
     pub fn is_open(&mut self) -> bool {
-        if self.ended || !self.unread.is_empty() {
+        if self.is_asked {
+            return true;
+        }
+        let is_back = std::mem::take(&mut self.fresh);
+        if is_back { !self.ended && self.unread.is_empty() } else { self.can_serve() }
+    }
+
+    /// Whether another request can be sent on it. Does not ask the system where the last read was a moment ago: should
+    /// the server have closed it since, the request goes out again, as it does when the server closes it behind such a
+    /// question.
+    pub fn can_serve(&mut self) -> bool {
+        let idle = SystemClock.now().since(self.seen);
+        if self.ended || !self.unread.is_empty() || idle >= MAX_IDLE_AGE {
             return false;
         }
-        if std::mem::take(&mut self.fresh) || SystemClock.now().since(self.seen) < SURELY_OPEN {
+        if idle < SURELY_OPEN {
             return true;
         }
         let mut byte = [0];
@@ -232,10 +295,27 @@ impl Line {
         // neither bytes that nobody asked for nor an end
         peek == Err(nix::errno::Errno::EAGAIN)
     }
+
+    /// An exchange is over of which ureq knows nothing: when it next asks, it takes the connection out.
+    pub fn stays(&mut self) {
+        self.fresh = false;
+    }
+
+    /// Ends it, so that neither side uses it again.
+    pub fn close(&mut self) {
+        self.ended = true;
+        self.socket.shutdown();
+    }
 }
 
+/// vLLM closes connections after 5 s without a request.
+const MAX_IDLE_AGE: Duration = Duration::from_secs(4);
 /// So soon after a read, asking the system costs more than being wrong.
 const SURELY_OPEN: Duration = Duration::from_millis(1);
+
+fn cut() -> Error {
+    Error::Io(io::Error::new(ErrorKind::UnexpectedEof, "Peer disconnected"))
+}
 
 fn no_chunked_coding(why: &str) -> Error {
     Error::Io(io::Error::new(ErrorKind::InvalidData, why))

@@ -36,6 +36,8 @@ pub struct Marks {
     pub last_read: Moment,
     /// The connection in use, if its bytes are those of HTTP: there is none under TLS.
     pub line: Option<SharedLine>,
+    /// The first that ureq wrote on it: the head of the request, if that was written at once.
+    pub request_head: Vec<u8>,
 }
 
 impl Marks {

@@ -1,9 +1,10 @@
 //! Sending requests: bytes out, bytes in, each stamped with its moment. Keeps no counts, computes no metric.
 //!
-//! [`HttpBackend`] speaks HTTP/1.1 through ureq over a transport of our own; [`Scripted`] replays replies written
-//! beforehand, for tests. Only this room knows ureq.
+//! [`HttpBackend`] speaks HTTP/1.1 through ureq over a transport of our own, and past ureq where that transport is kept
+//! and the reply a usual one; [`Scripted`] replays replies written beforehand, for tests. Only this room knows ureq.
 
 mod chunked;
+mod direct;
 mod endpoint;
 mod http;
 mod line;

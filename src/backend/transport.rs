@@ -197,10 +197,13 @@ impl Transport for ProbeTransport {
     fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), Error> {
         if !self.is_secret {
             note(|marks| {
-                marks.line.get_or_insert_with(|| self.line.clone());
+                if marks.line.is_none() {
+                    marks.line = Some(self.line.clone());
+                    marks.request_head = self.buffers.output()[..amount].to_vec();
+                }
             });
         }
-        self.line.lock().gather(&self.buffers.output()[..amount])
+        self.line.lock().gather_of_ureq(&self.buffers.output()[..amount])
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
@@ -211,10 +214,11 @@ impl Transport for ProbeTransport {
             let size = self.buffers.input().len();
             return Err(Error::LargeResponseHeader(size, size));
         }
-        if line.unread().is_empty() && line.receive()? == 0 {
+        let unread = line.receive_for_ureq()?;
+        if unread.is_empty() {
             return Ok(false);
         }
-        let fitting = &line.unread()[..line.unread().len().min(room.len())];
+        let fitting = &unread[..unread.len().min(room.len())];
         let has_head = !self.is_secret && !note(|marks| marks.in_body);
         let given = if has_head { self.head_end.within(fitting) } else { fitting.len() };
         room[..given].copy_from_slice(&fitting[..given]);

@@ -67,7 +67,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("env_logger", &["main"]),
     ("flate2", &["rebuild", "report"]),
     ("hdrhistogram", &["summary"]),
-    ("httparse", &["sim"]),
+    ("httparse", &["backend", "sim"]),
     ("indicatif", &["report"]),
     ("jiff", &["clock"]),
     ("log", &[]),

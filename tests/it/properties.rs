@@ -50,20 +50,32 @@ pub fn reply(bytes: &[u8]) {
     }
 }
 
-/// What a server sends before it closes comes to the same end whatever segments it comes in, and with the same bytes if
-/// it is a reply. The first two bytes say where it is cut.
+/// What a server sends before it closes comes to the same end whatever segments it comes in, and on a connection that has
+/// served a request too, and with the same bytes if it is a reply. The first two bytes say where it is cut.
 pub fn exchange(bytes: &[u8]) {
     let [high, low, reply @ ..] = bytes else { return };
     let cut = usize::from(u16::from_be_bytes([*high, *low])) % (reply.len() + 1);
-    let (body, status, end) = received(&[reply]);
-    let (cut_body, cut_status, cut_end) = received(&[&reply[..cut], &reply[cut..]]);
+    let (body, status, end) = received(Kept::No, &[reply]);
+    let (cut_body, cut_status, cut_end) = received(Kept::No, &[&reply[..cut], &reply[cut..]]);
     assert_eq!((cut_status, cut_end), (status, end));
     // of a segment with a mistake nothing is taken, not even what stands before it
     assert!(cut_body.starts_with(&body) && (end.is_err() || body == cut_body), "{body:?} {cut_body:?}");
+    // without a byte of a reply a kept connection is a stale one
+    if !reply.is_empty() {
+        assert_eq!(received(Kept::Yes, &[reply]), (body, status, end));
+        assert_eq!(received(Kept::Yes, &[&reply[..cut], &reply[cut..]]), (cut_body, cut_status, cut_end));
+    }
+}
+
+/// Whether the connection has served a request before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    No,
+    Yes,
 }
 
 /// The body and the end of a reply that a server sends in these parts.
-fn received(parts: &[&[u8]]) -> (Vec<u8>, Option<u16>, Result<(), FailureKind>) {
+fn received(kept: Kept, parts: &[&[u8]]) -> (Vec<u8>, Option<u16>, Result<(), FailureKind>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     let settings = Settings {
@@ -77,9 +89,18 @@ fn received(parts: &[&[u8]]) -> (Vec<u8>, Option<u16>, Result<(), FailureKind>) 
     };
     let (mut body, mut status) = (Vec::new(), None);
     let exchange = thread::scope(|scope| {
-        scope.spawn(move || send(&listener.accept().expect("a client").0, parts));
+        scope.spawn(move || {
+            let stream = listener.accept().expect("a client").0;
+            if kept == Kept::Yes {
+                send(&stream, &[b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"]);
+            }
+            send(&stream, parts);
+        });
         let mut backend = Client::new(settings).expect("valid settings").backend();
         let request = Request { id: "t-0".to_owned(), body: b"{}".to_vec().into() };
+        if kept == Kept::Yes {
+            assert_eq!(backend.stream(&request, &mut |_| ()).result, Ok(()));
+        }
         backend.stream(&request, &mut |chunk| match chunk {
             Chunk::Head(head) => status = Some(head.status),
             Chunk::Body { bytes, .. } => body.extend_from_slice(bytes),
