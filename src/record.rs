@@ -261,6 +261,8 @@ impl Record {
         let assumed = estimate.map_or(1.0, |ratio| if ratio < 1.5 { 1.0 } else { ratio });
         let itl = self.gaps().zip(later).map(move |(gap, event)| match event.tokens {
             Some(tokens) if counted => (gap / tokens.get(), tokens.get()),
+            // so it is nearly always, and the division is not cheap
+            _ if assumed == 1.0 => (gap, 1),
             _ => (gap.div_f64(assumed), assumed.round() as u32),
         });
         (source, itl)

@@ -12,44 +12,41 @@ use super::Intervals;
 /// Gathers the values of one quantity as they come.
 ///
 /// Up to [`EXACT_LIMIT`] values are kept and give exact percentiles; beyond it, a histogram of three significant
-/// digits does. Count, minimum, maximum and sum are exact always.
+/// digits does. Count, minimum, maximum, sum and spread are exact always, and so the same in whatever order values come.
 #[derive(Clone, Debug)]
 pub struct Samples {
-    /// All values, until there are too many.
-    exact: Option<Vec<u64>>,
-    histogram: Histogram<u64>,
+    /// What the histogram counts in.
     per_bucket: u64,
-    count: u64,
-    sum: u128,
-    min: u64,
-    max: u64,
-    mean: f64,
-    /// Sum of squared distances from the mean (Welford).
-    spread: f64,
+    values: Values,
 }
 
 /// Values of one quantity that are kept one by one: 800 kB, so that memory stays flat however long a run is.
 pub const EXACT_LIMIT: usize = 100_000;
 
+#[derive(Clone, Debug)]
+enum Values {
+    /// All of them.
+    Kept(Vec<u64>),
+    /// There are too many.
+    Counted(Box<Counted>),
+}
+
+/// What is known of values that are not kept.
+#[derive(Clone, Debug)]
+struct Counted {
+    histogram: Histogram<u64>,
+    moments: Moments,
+}
+
 impl Samples {
     /// None yet. The histogram counts in units of `per_bucket`: 1,000 makes microseconds of nanoseconds.
     pub fn new(per_bucket: u64) -> Self {
-        Self {
-            exact: Some(Vec::new()),
-            histogram: Histogram::new(3).expect("three digits are within the crate's 0 to 5"),
-            per_bucket: per_bucket.max(1),
-            count: 0,
-            sum: 0,
-            min: u64::MAX,
-            max: 0,
-            mean: 0.0,
-            spread: 0.0,
-        }
+        Self { per_bucket: per_bucket.max(1), values: Values::Kept(Vec::new()) }
     }
 
     /// None yet, and only the histogram is kept: for looks in between.
     pub fn rough(per_bucket: u64) -> Self {
-        Self { exact: None, ..Self::new(per_bucket) }
+        Self { per_bucket: per_bucket.max(1), values: Values::Counted(Box::new(Counted::new())) }
     }
 
     /// Takes one value in.
@@ -59,54 +56,58 @@ impl Samples {
 
     /// Takes the same value in `times` times.
     pub fn add_times(&mut self, value: u64, times: u32) {
-        if times == 0 {
-            return;
-        }
-        let bucket = value / self.per_bucket + u64::from(value % self.per_bucket * 2 >= self.per_bucket);
-        // it grows as needed; a value that no histogram can hold (5,000 centuries in µs) still counts elsewhere
-        let _ = self.histogram.record_n(bucket, u64::from(times));
-        match &mut self.exact {
-            Some(values) if values.len() + times as usize <= EXACT_LIMIT => {
-                values.extend(std::iter::repeat_n(value, times as usize));
+        match &mut self.values {
+            Values::Kept(values) if values.len() + times as usize <= EXACT_LIMIT => match times {
+                1 => values.push(value),
+                _ => values.extend(std::iter::repeat_n(value, times as usize)),
+            },
+            Values::Kept(values) => {
+                let mut counted = Counted::of(values, self.per_bucket);
+                counted.add(value, times, self.per_bucket);
+                self.values = Values::Counted(Box::new(counted));
             }
-            exact => *exact = None,
+            Values::Counted(counted) => counted.add(value, times, self.per_bucket),
         }
-        self.count += u64::from(times);
-        self.sum += u128::from(value) * u128::from(times);
-        self.min = self.min.min(value);
-        self.max = self.max.max(value);
-        let (weight, distance) = (f64::from(times), value as f64 - self.mean);
-        self.mean += distance * weight / self.count as f64;
-        self.spread += distance * weight * (value as f64 - self.mean);
     }
 
     /// How many values there are.
     pub fn count(&self) -> u64 {
-        self.count
+        match &self.values {
+            Values::Kept(values) => values.len() as u64,
+            Values::Counted(counted) => counted.moments.count,
+        }
     }
 
     /// The value at the percentile (0 to 100) so far, from the histogram: right to three digits. `None` without any.
     pub fn rough_percentile(&self, percentile: f64) -> Option<u64> {
-        (self.count > 0).then(|| self.histogram.value_at_percentile(percentile) * self.per_bucket)
+        let at = |counted: &Counted| counted.histogram.value_at_percentile(percentile) * self.per_bucket;
+        let rough = match &self.values {
+            Values::Kept(values) => at(&Counted::of(values, self.per_bucket)),
+            Values::Counted(counted) => at(counted),
+        };
+        (self.count() > 0).then_some(rough)
     }
 
     /// Percentiles of the values and of `failures` more that are endless, divided by `unit`; `None` where there is
     /// neither.
     pub fn adjusted(&mut self, failures: u64, unit: f64) -> Option<Adjusted> {
-        let all = self.count.checked_add(failures).filter(|all| *all > 0)?;
-        if let Some(values) = &mut self.exact {
+        let count = self.count();
+        let all = count.checked_add(failures).filter(|all| *all > 0)?;
+        if let Values::Kept(values) = &mut self.values {
             values.par_sort_unstable();
         }
         let at = |percentile: f64| {
             // numpy's rank among all; between the last value and an endless one there is nothing
             let rank = percentile / 100.0 * (all - 1) as f64;
-            if self.count == 0 || rank > (self.count - 1) as f64 {
+            if count == 0 || rank > (count - 1) as f64 {
                 return None;
             }
-            let own = rank / (self.count - 1).max(1) as f64 * 100.0;
-            Some(match &self.exact {
-                Some(sorted) => at_rank(sorted, rank) / unit,
-                None => (self.histogram.value_at_percentile(own) * self.per_bucket) as f64 / unit,
+            let own = rank / (count - 1).max(1) as f64 * 100.0;
+            Some(match &self.values {
+                Values::Kept(sorted) => at_rank(sorted, rank) / unit,
+                Values::Counted(counted) => {
+                    (counted.histogram.value_at_percentile(own) * self.per_bucket) as f64 / unit
+                }
             })
         };
         Some(Adjusted {
@@ -121,21 +122,27 @@ impl Samples {
 
     /// What the values come to, divided by `unit`: 1e6 makes milliseconds of nanoseconds. `None` without any.
     pub fn into_distribution(self, unit: f64) -> Option<Distribution> {
-        let independent = self.count;
+        let independent = self.count();
         self.into_distribution_of(independent, unit)
     }
 
     /// The same, where only so many of the values count as independent: those of one reply share its fate.
-    pub fn into_distribution_of(mut self, independent: u64, unit: f64) -> Option<Distribution> {
-        if self.count == 0 {
+    pub fn into_distribution_of(self, independent: u64, unit: f64) -> Option<Distribution> {
+        let (sorted, counted) = match self.values {
+            Values::Kept(mut values) => {
+                values.par_sort_unstable();
+                let counted = Counted::of(&values, self.per_bucket);
+                (Some(values), counted)
+            }
+            Values::Counted(counted) => (None, *counted),
+        };
+        let Counted { histogram, moments } = counted;
+        if moments.count == 0 {
             return None;
         }
-        if let Some(values) = &mut self.exact {
-            values.par_sort_unstable();
-        }
-        let at = |percentile: f64| match &self.exact {
+        let at = |percentile: f64| match &sorted {
             Some(sorted) => interpolated(sorted, percentile) / unit,
-            None => (self.histogram.value_at_percentile(percentile) * self.per_bucket) as f64 / unit,
+            None => (histogram.value_at_percentile(percentile) * self.per_bucket) as f64 / unit,
         };
         let percentiles = Percentiles {
             p50: at(50.0),
@@ -145,30 +152,109 @@ impl Samples {
             p99: at(99.0),
             p99_9: at(99.9),
         };
-        let at_rank = |rank: u64| match &self.exact {
+        let at_rank = |rank: u64| match &sorted {
             Some(sorted) => {
                 sorted[usize::try_from(rank).unwrap_or(usize::MAX).clamp(1, sorted.len()) - 1] as f64 / unit
             }
             None => {
-                let quantile = rank as f64 / self.count as f64;
-                (self.histogram.value_at_quantile(quantile) * self.per_bucket) as f64 / unit
+                let quantile = rank as f64 / moments.count as f64;
+                (histogram.value_at_quantile(quantile) * self.per_bucket) as f64 / unit
             }
         };
-        let mean = self.sum as f64 / self.count as f64 / unit;
-        let sample_std = (self.spread.max(0.0) / self.count.saturating_sub(1).max(1) as f64).sqrt() / unit;
-        let independent = independent.min(self.count);
+        let (mean, std) = (moments.mean() / unit, moments.std() / unit);
+        let sample_std = std * (moments.count as f64 / moments.count.saturating_sub(1).max(1) as f64).sqrt();
+        let independent = independent.min(moments.count);
         Some(Distribution {
-            ci95: Some(Intervals::new(independent, self.count, mean, sample_std, at_rank)),
-            count: self.count,
+            ci95: Some(Intervals::new(independent, moments.count, mean, sample_std, at_rank)),
+            count: moments.count,
             mean,
-            std: (self.spread.max(0.0) / self.count as f64).sqrt() / unit,
-            min: self.min as f64 / unit,
-            max: self.max as f64 / unit,
+            std,
+            min: moments.min as f64 / unit,
+            max: moments.max as f64 / unit,
             median: percentiles.p50,
             percentiles,
-            exact: self.exact.is_some(),
-            histogram: encode(&self.histogram),
+            exact: sorted.is_some(),
+            histogram: encode(&histogram),
         })
+    }
+}
+
+impl Counted {
+    fn new() -> Self {
+        let histogram = Histogram::new(3).expect("three digits are within the crate's 0 to 5");
+        Self { histogram, moments: Moments::default() }
+    }
+
+    fn of(values: &[u64], per_bucket: u64) -> Self {
+        let mut counted = Self::new();
+        values.iter().for_each(|value| counted.add(*value, 1, per_bucket));
+        counted
+    }
+
+    fn add(&mut self, value: u64, times: u32, per_bucket: u64) {
+        let bucket = value / per_bucket + u64::from(value % per_bucket * 2 >= per_bucket);
+        // it grows as needed; a value that no histogram can hold (5,000 centuries in µs) still counts elsewhere
+        let _ = self.histogram.record_n(bucket, u64::from(times));
+        self.moments.add(value, times);
+    }
+}
+
+/// Count, ends and exact sums of values and of their squares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Moments {
+    count: u64,
+    min: u64,
+    max: u64,
+    sum: u128,
+    squares: u128,
+    /// How often the sum of squares went over what 128 bits hold: not with values below 100 days in nanoseconds.
+    carries: u64,
+}
+
+impl Default for Moments {
+    fn default() -> Self {
+        Self { count: 0, min: u64::MAX, max: 0, sum: 0, squares: 0, carries: 0 }
+    }
+}
+
+impl Moments {
+    fn add(&mut self, value: u64, times: u32) {
+        if times == 0 {
+            return;
+        }
+        self.count += u64::from(times);
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+        self.sum += u128::from(value) * u128::from(times);
+        let square = u128::from(value) * u128::from(value);
+        // the upper and the lower half of a product that may take more than 128 bits
+        let (high, low) =
+            ((square >> 64) * u128::from(times), (square & u128::from(u64::MAX)) * u128::from(times));
+        self.carries += (high >> 64) as u64;
+        for part in [high << 64, low] {
+            let (squares, is_carried) = self.squares.overflowing_add(part);
+            self.squares = squares;
+            self.carries += u64::from(is_carried);
+        }
+    }
+
+    fn mean(&self) -> f64 {
+        self.sum as f64 / self.count as f64
+    }
+
+    /// Population standard deviation. With the mean `m + r/n` of whole `m` and `r`, the squared distances add up to
+    /// Σx² − m·Σx − m·r − r²/n, whose first terms are whole.
+    fn std(&self) -> f64 {
+        let count = u128::from(self.count);
+        let (mean, rest) = (self.sum / count, self.sum % count);
+        let fraction = rest as f64 * rest as f64 / count as f64;
+        let spread = if self.carries == 0 {
+            (self.squares - mean * self.sum - mean * rest) as f64 - fraction
+        } else {
+            let squares = self.carries as f64 * 2f64.powi(128) + self.squares as f64;
+            squares - self.mean() * self.sum as f64
+        };
+        (spread.max(0.0) / self.count as f64).sqrt()
     }
 }
 
@@ -309,6 +395,8 @@ pub const STATISTICS: [Statistic; 11] = [
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn of(values: impl IntoIterator<Item = u64>) -> Distribution {
@@ -340,6 +428,29 @@ mod tests {
             assert!((got - want).abs() < 1e-9, "{got} {want}");
         }
         assert!((ten.std - 2.872_281_323_269_014_3).abs() < 1e-9);
+    }
+
+    proptest! {
+        #[test]
+        fn the_spread_is_that_of_the_distances_from_the_mean(
+            values in proptest::collection::vec((0_u64..1 << 50, 1_u32..4), 1..50),
+        ) {
+            let mut moments = Moments::default();
+            values.iter().for_each(|(value, times)| moments.add(*value, *times));
+            let all: Vec<f64> = values.iter().flat_map(|(value, times)| vec![*value as f64; *times as usize]).collect();
+            let mean = all.iter().sum::<f64>() / all.len() as f64;
+            let spread = all.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
+            let want = (spread / all.len() as f64).sqrt();
+            prop_assert!((moments.std() - want).abs() <= 1e-9 * want.max(1.0), "{} {want}", moments.std());
+        }
+    }
+
+    #[test]
+    fn values_alike_have_no_spread_however_large() {
+        assert_eq!(of([u64::MAX; 3]).count, 3);
+        assert!(of([u64::MAX; 3]).std < 1e-6 * u64::MAX as f64);
+        let far = of([0, u64::MAX]);
+        assert!((far.std / (u64::MAX as f64 / 2.0) - 1.0).abs() < 1e-9);
     }
 
     #[test]

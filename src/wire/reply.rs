@@ -189,6 +189,12 @@ impl Notes {
 
     fn read_object(&mut self, json: &[u8]) -> Event {
         self.events += 1;
+        if self.form == Form::Stream
+            && let Some(kind) = self.template.recognise(json)
+        {
+            self.token_events += 1;
+            return Event { tokens: Some(kind), completion_tokens: None };
+        }
         let read = match self.form {
             Form::Stream => self.template.read(json, self.dialect),
             Form::Whole => Payload::read(json, self.dialect),

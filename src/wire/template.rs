@@ -19,13 +19,18 @@ pub(super) struct Template {
 }
 
 impl Template {
+    /// What the data of one event bears, if it is recognised: reading it would tell nothing else.
+    pub(super) fn recognise(&self, data: &[u8]) -> Option<TokenKind> {
+        self.tokens.filter(|_| self.fits(data))
+    }
+
     /// Reads the data of one event; the result is that of [`Payload::read`].
     ///
     /// # Errors
     /// Says why the data is not what the API promises.
     pub(super) fn read(&mut self, data: &[u8], dialect: Dialect) -> Result<Payload, String> {
-        if self.fits(data) {
-            return Ok(Payload { tokens: self.tokens, ..Payload::default() });
+        if let Some(tokens) = self.recognise(data) {
+            return Ok(Payload { tokens: Some(tokens), ..Payload::default() });
         }
         let (payload, place) = Payload::read_and_locate(data, dialect)?;
         if let Some(place) = place
