@@ -119,7 +119,8 @@ pub struct Client {
 
 /// Room for a read; a head larger than this is refused.
 const INPUT_BUFFER: usize = 16 * 1024;
-const OUTPUT_BUFFER: usize = 8 * 1024;
+/// Room for what ureq adds to a head.
+const OUTPUT_BUFFER: usize = 2 * 1024;
 /// Longest reply to a question about the server itself.
 const MAX_ANSWER: u64 = 16 << 20;
 pub const USER_AGENT: &str = concat!("vllm-loadgen/", env!("CARGO_PKG_VERSION"));
@@ -140,7 +141,6 @@ impl Client {
             // the connection itself knows when it was used last
             .max_idle_age(Duration::MAX)
             .input_buffer_size(INPUT_BUFFER)
-            .output_buffer_size(OUTPUT_BUFFER)
             .user_agent(USER_AGENT)
             .accept_encoding("");
         if settings.endpoint.is_secret() {
@@ -148,6 +148,7 @@ impl Client {
         }
         let post = request_parts(&settings, Method::POST, &settings.endpoint.url)?;
         let network = Arc::new(settings.network.clone());
+        let config = config.output_buffer_size(OUTPUT_BUFFER + size_of_head(&post));
         Ok(Self {
             settings: Arc::new(settings),
             config: config.build(),
@@ -169,7 +170,7 @@ impl Client {
 
     /// A backend for one worker, with an agent and a connection of its own.
     pub fn backend(&self) -> HttpBackend {
-        let buffer = vec![0; INPUT_BUFFER];
+        let buffer = Vec::new();
         HttpBackend { agent: self.agent(), client: self.clone(), kept: Weak::new(), buffer }
     }
 
@@ -225,6 +226,13 @@ fn request_parts(settings: &Settings, method: Method, url: &str) -> Result<http:
     Ok(parts)
 }
 
+/// About as many bytes as these take in a head.
+fn size_of_head(parts: &http::request::Parts) -> usize {
+    let headers =
+        parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    parts.uri.to_string().len() + headers.sum::<usize>()
+}
+
 /// Headers that frame a request: another value would break it.
 const OURS: [&str; 5] = ["connection", "content-length", "content-type", "expect", "transfer-encoding"];
 
@@ -240,6 +248,7 @@ pub struct HttpBackend {
     agent: Agent,
     /// The connection that the agent keeps, if its bytes are those of HTTP.
     kept: Weak<Mutex<Line>>,
+    /// For bodies that come through ureq.
     buffer: Vec<u8>,
 }
 
@@ -331,10 +340,11 @@ impl HttpBackend {
             if ending == Ending::Whole {
                 // ureq has seen nothing of the body; by its end it knows that the connection is free
                 line.lock().put_back(LAST_CHUNK);
-                let _ = reader.read(&mut self.buffer);
+                let _ = reader.read(&mut [0]);
             }
             return Ok(());
         }
+        self.buffer.resize(INPUT_BUFFER, 0);
         loop {
             match reader.read(&mut self.buffer)? {
                 // only a body read to its end leaves the connection open for the next request

@@ -3,6 +3,7 @@
 //! [`HttpBackend`] speaks HTTP/1.1 through ureq over a transport of our own, and past ureq where that transport is kept
 //! and the reply a usual one; [`Scripted`] replays replies written beforehand, for tests. Only this room knows ureq.
 
+mod buffers;
 mod chunked;
 mod direct;
 mod endpoint;

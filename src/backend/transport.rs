@@ -1,6 +1,7 @@
 //! The instrumented transport under ureq: one send a request, one stamp a read.
 //!
-//! Everything that uses ureq's `unversioned` interfaces is in this file, in `line.rs`, `socket.rs` and `tls.rs`.
+//! Everything that uses ureq's `unversioned` interfaces is in this file, in `buffers.rs`, `line.rs`, `socket.rs` and
+//! `tls.rs`.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -12,10 +13,11 @@ use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, ShutdownHandle, Transport,
+    Buffers, ConnectionDetails, Connector, NextTimeout, ShutdownHandle, Transport,
 };
 use ureq::{Error, Timeout};
 
+use super::buffers::GrowingBuffers;
 use super::line::{Line, SharedLine};
 use super::marks::{Cause, Phase, note, note_io};
 use super::network::{Network, host_and_port};
@@ -134,7 +136,7 @@ impl Connector<()> for ProbeConnector {
         });
         Ok(Some(ProbeTransport {
             line: Arc::new(Mutex::new(line)),
-            buffers: LazyBuffers::new(input, output),
+            buffers: GrowingBuffers::new(input, output),
             is_secret: details.needs_tls(),
             head_end: HeadEnd::default(),
         }))
@@ -183,7 +185,7 @@ fn not_connected(error: io::Error, network: &Network) -> Error {
 #[derive(Debug)]
 pub struct ProbeTransport {
     line: SharedLine,
-    buffers: LazyBuffers,
+    buffers: GrowingBuffers,
     /// Whether its bytes are those of TLS, which have no heads.
     is_secret: bool,
     head_end: HeadEnd,
