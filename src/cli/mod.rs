@@ -326,6 +326,7 @@ fn report_order(flags: ReportFlags, verbosity: u8) -> Result<Order, Error> {
     }
     mistakes.extend(same_files(&[
         ("--output", &flags.output),
+        ("--vllm-json", &flags.vllm_json),
         ("--csv", &flags.csv),
         ("--html", &flags.html),
         ("--markdown", &flags.markdown),
