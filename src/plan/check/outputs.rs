@@ -1,0 +1,90 @@
+//! The files that are to be written: where, and that none replaces another.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::Findings;
+use crate::error::Mistake;
+use crate::plan::draft::Draft;
+use crate::plan::{Csv, Outputs, SuiteKind, defaults};
+
+impl Draft {
+    pub(super) fn outputs(&self, kind: SuiteKind, found: &mut Findings) -> Outputs {
+        let folder = self.output_dir.as_ref().map(|dir| dir.value.clone());
+        let save = self.save || folder.is_some();
+        if let (Some(output), true) = (&self.output, kind != SuiteKind::Single) {
+            let problem = "names one file, and this makes several runs; use --output-dir DIR";
+            found.add(output.mistake(output.value.display(), problem));
+        }
+        if let (Some(csv), true) = (&self.csv, self.no_csv) {
+            found.add(Mistake::new(format!("{} and --no-csv", csv.origin), "give one of them"));
+        }
+        if let (Some(log), true) = (&self.record_log, kind != SuiteKind::Single) {
+            let problem = "names one file, and this makes several runs; --save keeps a log of each";
+            found.add(log.mistake(log.value.display(), problem));
+        }
+        self.schedule_out(kind, found);
+        if let (Some(vllm), true) = (&self.vllm_json, kind != SuiteKind::Single) {
+            let problem =
+                "names one file, and this makes several runs; save them, and use report FILE --vllm-json";
+            found.add(vllm.mistake(vllm.value.display(), problem));
+        }
+        let files = [
+            &self.output,
+            &self.csv,
+            &self.schedule_out,
+            &self.record_log,
+            &self.vllm_json,
+            &self.junit,
+            &self.html,
+            &self.markdown,
+        ];
+        let files: Vec<_> = files.into_iter().flatten().collect();
+        for (number, file) in files.iter().enumerate() {
+            for other in files[..number].iter().filter(|other| plain(&other.value).eq(plain(&file.value))) {
+                let place = format!("{} and {} '{}'", other.origin, file.origin, file.value.display());
+                found.add(Mistake::new(place, "name two files; one would replace the other"));
+            }
+        }
+        for path in files.into_iter().chain(&self.output_dir) {
+            if path.value.as_os_str().is_empty() {
+                found.add(path.mistake("", "name a file or folder"));
+            }
+        }
+        let folder = folder.unwrap_or_else(|| PathBuf::from(defaults::OUTPUT_DIR));
+        let wants_csv = !self.no_csv && (kind == SuiteKind::Scenarios || (save && kind != SuiteKind::Single));
+        let csv = match &self.csv {
+            Some(file) => Some(Csv::File(file.value.clone())),
+            None => wants_csv.then(|| Csv::Folder(folder.clone())),
+        };
+        Outputs {
+            save_to: save.then_some(folder),
+            json: self.output.as_ref().map(|path| path.value.clone()),
+            csv,
+            vllm: self.vllm_json.as_ref().map(|path| path.value.clone()),
+            html: self.html.as_ref().map(|path| path.value.clone()),
+            markdown: self.markdown.as_ref().map(|path| path.value.clone()),
+            record_log: self.record_log.as_ref().map(|path| path.value.clone()),
+            schedule: self.schedule_out.as_ref().map(|path| path.value.clone()),
+            junit: self.junit.as_ref().map(|path| path.value.clone()),
+            detail: !self.no_detail,
+            overwrite: self.overwrite,
+        }
+    }
+
+    fn schedule_out(&self, kind: SuiteKind, found: &mut Findings) {
+        let Some(file) = &self.schedule_out else { return };
+        if kind != SuiteKind::Single {
+            let problem = "names one file, and this makes several runs; leave it out, or make one run";
+            found.add(file.mistake(file.value.display(), problem));
+        }
+        if self.shapes().next().is_none() {
+            let problem = "a closed loop has no schedule; give --request-rate, --ramp-up or --stages";
+            found.add(file.mistake(file.value.display(), problem));
+        }
+    }
+}
+
+/// The parts of a path that tell it from others: `./a` is `a`.
+fn plain(path: &Path) -> impl Iterator<Item = Component<'_>> {
+    path.components().filter(|part| *part != Component::CurDir)
+}
