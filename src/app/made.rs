@@ -1,0 +1,99 @@
+//! What has been made so far: reports and files, told at the end with the first thing that failed.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use super::Streams;
+use super::files::{Pages, RunFiles};
+use crate::error::Error;
+use crate::plan::SuiteKind;
+use crate::report::{self, DetailLog, Report};
+
+/// What has been made so far, and the first thing that failed.
+#[derive(Default)]
+pub(super) struct Made {
+    pub(super) reports: Vec<Report>,
+    pub(super) written: Vec<PathBuf>,
+    pub(super) failure: Option<Error>,
+    pub(super) console_is_gone: bool,
+}
+
+impl Made {
+    /// Writes a run's files; the single requests are left out where they could not be kept.
+    pub(super) fn write(&mut self, report: &Report, mut detail: Option<DetailLog>, files: RunFiles) {
+        if let Some((path, log)) = files.log {
+            let advice = "; the record log ends where that happened";
+            let ended = log.end(report).map_err(|cause| Error::File { path: path.clone(), cause, advice });
+            self.keep_file(ended.map(|()| path));
+        }
+        if let Some(cause) = detail.as_mut().and_then(DetailLog::take_failure) {
+            detail = None;
+            let advice =
+                "; the single requests are not in the JSON: set TMPDIR to a folder with room, or --no-detail";
+            self.keep(Err(Error::File { path: std::env::temp_dir(), cause, advice }));
+        }
+        if let Some((file, rows)) = files.vllm {
+            let written = file.finish(|out| report::write_vllm_json(report, Some(&rows), out));
+            self.keep_file(written);
+        }
+        for file in files.json {
+            let written = file.finish(|out| report::write_json(report, detail.as_mut(), out));
+            self.keep_file(written);
+        }
+    }
+
+    /// Writes what shows all runs together; `names` are the files that they were read from, if they were.
+    pub(super) fn write_pages(&mut self, pages: Pages, kind: SuiteKind, names: &[String]) {
+        let is_shown = !self.reports.is_empty();
+        if let Some(html) = pages.html.filter(|_| is_shown) {
+            let written = html.finish(|out| report::write_html(kind, &self.reports, names, out));
+            self.keep_file(written);
+        }
+        if let Some(markdown) = pages.markdown.filter(|_| is_shown) {
+            let written = markdown.finish(|out| report::write_markdown(kind, &self.reports, names, out));
+            self.keep_file(written);
+        }
+    }
+
+    pub(super) fn keep_file(&mut self, written: Result<PathBuf, Error>) {
+        let kept = written.map(|path| self.written.push(path));
+        self.keep(kept);
+    }
+
+    /// Keeps the first failure for the end; further ones are told at once.
+    pub(super) fn keep(&mut self, result: Result<(), Error>) {
+        match (result, &self.failure) {
+            (Ok(()), _) => {}
+            (Err(failure), None) => self.failure = Some(failure),
+            (Err(failure), Some(_)) => log::warn!("{failure}"),
+        }
+    }
+
+    /// Prints, unless the console has failed before.
+    pub(super) fn print(
+        &mut self,
+        streams: &mut Streams<'_>,
+        print: impl FnOnce(&[Report], &mut dyn Write) -> std::io::Result<()>,
+    ) {
+        if self.console_is_gone {
+            return;
+        }
+        if let Err(error) = print(&self.reports, streams.out) {
+            self.console_is_gone = true;
+            self.keep(Err(Error::Output(error)));
+        }
+    }
+
+    /// Tells what was written. Returns the reports, or the first thing that failed.
+    pub(super) fn finish(mut self, streams: &mut Streams<'_>) -> Result<Vec<Report>, Error> {
+        let written = std::mem::take(&mut self.written);
+        self.print(streams, |_, out| {
+            written.iter().try_for_each(|path| writeln!(out, "\nWritten: {}", path.display()))?;
+            out.flush()
+        });
+        match self.failure {
+            Some(failure) => Err(failure),
+            None => Ok(self.reports),
+        }
+    }
+}

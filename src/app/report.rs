@@ -1,0 +1,63 @@
+//! Shows saved runs again.
+
+use std::path::PathBuf;
+
+use super::Streams;
+use super::files::{Pages, RunFiles, detail_log};
+use super::made::Made;
+use crate::cli::ReportOrder;
+use crate::error::{Error, ExitCode};
+use crate::plan::SuiteKind;
+use crate::rebuild;
+use crate::record::Sink;
+use crate::report::{self, OutputFile, VllmRows};
+
+/// Shows saved results and record logs again, and writes what is asked for.
+///
+/// # Errors
+/// When one of them cannot be read, or a file or the report not be written.
+pub fn report(order: &ReportOrder, streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
+    let create = |path: &PathBuf| OutputFile::create(path, order.overwrite);
+    let (json, csv) =
+        (order.json.as_ref().map(create).transpose()?, order.csv.as_ref().map(create).transpose()?);
+    let pages = Pages::create(order.html.as_deref(), order.markdown.as_deref(), order.overwrite)?;
+    let mut made = Made::default();
+    let vllm = order.vllm.as_ref().map(create).transpose()?;
+    let mut detail = None;
+    let mut rows = VllmRows::default();
+    for path in &order.files {
+        detail = (json.is_some() && order.detail).then(detail_log).transpose()?;
+        let mut sinks: Vec<&mut dyn Sink> = detail.iter_mut().map(|detail| detail as &mut dyn Sink).collect();
+        if vllm.is_some() {
+            sinks.push(&mut rows);
+        }
+        made.reports.push(rebuild::report(path, &mut sinks)?);
+        let color = streams.color;
+        made.print(streams, |reports, out| {
+            if order.files.len() > 1 {
+                writeln!(out, "\n== {} ==", path.display())?;
+            }
+            reports.last().map_or(Ok(()), |report| report::print_report(report, color, out))
+        });
+    }
+    if made.reports.len() > 1 {
+        made.print(streams, |reports, out| report::print_sweep(SuiteKind::Scenarios, reports, out));
+    }
+    if let Some((file, report)) = json.zip(made.reports.first().cloned()) {
+        made.write(&report, detail, RunFiles { json: vec![file], log: None, vllm: None });
+    }
+    if let Some((file, report)) = vllm.zip(made.reports.first()) {
+        // a result in JSON has no single requests to tell of
+        let rows = (!rows.is_empty()).then_some(&rows);
+        let written = file.finish(|out| report::write_vllm_json(report, rows, out));
+        made.keep_file(written);
+    }
+    if let Some(csv) = csv {
+        let written = csv.finish(|out| report::write_csv(&made.reports, out));
+        made.keep_file(written);
+    }
+    let names: Vec<String> = order.files.iter().map(|path| path.display().to_string()).collect();
+    made.write_pages(pages, SuiteKind::Scenarios, &names);
+    made.finish(streams)?;
+    Ok(ExitCode::Success)
+}
