@@ -12,6 +12,8 @@ use crate::text;
 /// What went wrong with one request. Every failed request has exactly one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FailureKind {
+    /// It was due, and the run was stopped before it left.
+    NotSent,
     /// The server's name could not be resolved.
     Dns,
     /// Nothing listens at the server's address.
@@ -93,7 +95,8 @@ impl FailureKind {
     }
 
     /// All kinds but that of the HTTP status.
-    const PLAIN: [Self; 24] = [
+    const PLAIN: [Self; 25] = [
+        Self::NotSent,
         Self::Dns,
         Self::ConnectRefused,
         Self::Unreachable,
@@ -143,6 +146,7 @@ impl FailureKind {
     fn row(self) -> (&'static str, Group, &'static str) {
         use Group::*;
         match self {
+            Self::NotSent => ("not_sent", Client, "due, but the run was stopped before it left"),
             Self::Dns => ("dns", Connection, "the server's name could not be resolved"),
             Self::ConnectRefused => ("connect_refused", Connection, "connection refused"),
             Self::Unreachable => ("unreachable", Connection, "no route to the server"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 pub use crate::wire::{FinishReason, Usage};
 
 /// One request, from the moment it was due to its end.
@@ -161,6 +161,45 @@ impl Record {
         match &self.outcome {
             Outcome::Success => None,
             Outcome::Failed(failure) => Some(failure),
+        }
+    }
+
+    /// Whether it left at all: not so where it was due and the run was stopped first. Its moments are those of the
+    /// stop then, but for `due`.
+    pub fn was_started(&self) -> bool {
+        self.failure().is_none_or(|failure| failure.kind != FailureKind::NotSent)
+    }
+
+    /// A request that was due and never left, for the run was stopped at this moment.
+    pub fn not_sent(id: u64, phase: Phase, due: Moment, stopped: Moment) -> Self {
+        let failure =
+            Failure::new(FailureKind::NotSent, "the run was stopped before a worker was free for it");
+        Self {
+            id,
+            phase,
+            outcome: Outcome::Failed(failure),
+            status: None,
+            moments: Moments {
+                due,
+                taken: stopped,
+                started: stopped,
+                sent: None,
+                sent_whole: None,
+                first_byte: None,
+                first_event: None,
+                end: stopped,
+            },
+            connection: Connection::default(),
+            token_events: vec![],
+            events: 0,
+            reads: 0,
+            read_delays: vec![],
+            unstamped_reads: 0,
+            usage: Usage::default(),
+            finish_reason: None,
+            bytes_sent: 0,
+            bytes_received: 0,
+            server_timings: vec![],
         }
     }
 

@@ -1,8 +1,9 @@
 //! What the figures of one run say, in sentences: the documented tool's advice on reading results, computed.
 
+use crate::failure::Group;
 use crate::plan::{Extent, Load};
 use crate::record::ItlSource;
-use crate::summary::{Distribution, Summary};
+use crate::summary::{Distribution, ErrorLine, Summary};
 use crate::units::{show_count, show_counted, show_share, significant};
 
 /// Sentences about one run, most important first; empty when there is nothing to add to the figures.
@@ -14,6 +15,7 @@ pub fn remarks(load: &Load, summary: &Summary) -> Vec<String> {
         idle_threads(load, summary),
         cold_threads(load),
         ended_by_client(summary),
+        never_sent(summary),
         few_requests(summary),
         consistency(summary),
         unknown_tokens(summary),
@@ -32,7 +34,11 @@ fn no_requests(summary: &Summary) -> Option<String> {
 
 fn errors(summary: &Summary) -> Option<String> {
     let requests = &summary.requests;
-    let first = summary.errors.first()?;
+    let is_of_server = |line: &&ErrorLine| line.group != Group::Client;
+    let first = match requests.succeeded {
+        0 => summary.errors.first()?,
+        _ => summary.errors.iter().find(is_of_server)?,
+    };
     let failed = show_count(requests.failed);
     let share = show_share(requests.failed as f64 / requests.sent.max(1) as f64);
     if requests.succeeded == 0 {
@@ -95,6 +101,17 @@ fn ended_by_client(summary: &Summary) -> Option<String> {
             "{} ended by this client itself: the latencies leave out what may have been the slowest; they are too low \
              for that",
             show_counted(requests.by_client, "request")
+        )
+    })
+}
+
+fn never_sent(summary: &Summary) -> Option<String> {
+    let count = summary.requests.not_sent;
+    (count > 0).then(|| {
+        format!(
+            "{} due when the run was stopped, and never sent: they had waited for a free thread, and no figure of \
+             lateness or response time has them",
+            if count == 1 { "1 request was".to_owned() } else { format!("{} requests were", show_count(count)) }
         )
     })
 }

@@ -12,15 +12,13 @@ use crate::plan::defaults;
 pub(super) struct Grace {
     /// How long requests may go on once none is sent any more; `None` waits for them, but not after a stop.
     limit: Option<Duration>,
-    /// When the stop was seen.
-    stopped: Option<Moment>,
     /// One for each worker; none once they were used.
     cancellers: Vec<Canceller>,
 }
 
 impl Grace {
     pub(super) fn new(limit: Option<Duration>, cancellers: Vec<Canceller>) -> Self {
-        Self { limit, stopped: None, cancellers }
+        Self { limit, cancellers }
     }
 
     /// Looks whether it is time, and if so gives everything up. Returns when to look again at the latest; `None` where
@@ -42,15 +40,14 @@ impl Grace {
     }
 
     /// When requests under way are to be given up, and as what.
-    fn end(&mut self, now: Moment, floor: &Floor<'_, '_>) -> Option<(Moment, FailureKind)> {
+    fn end(&self, now: Moment, floor: &Floor<'_, '_>) -> Option<(Moment, FailureKind)> {
         let stop = floor.setup.stop;
         if stop.is_urgent() {
             return Some((now, FailureKind::Interrupted));
         }
         if stop.requested() {
-            let stopped = *self.stopped.get_or_insert(now);
             let limit = self.limit.unwrap_or(defaults::INTERRUPT_GRACE);
-            return Some((stopped + limit, FailureKind::Interrupted));
+            return Some((floor.stopped() + limit, FailureKind::Interrupted));
         }
         Some((floor.sent_all()? + self.limit?, FailureKind::Cancelled))
     }

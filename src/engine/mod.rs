@@ -68,6 +68,8 @@ struct Floor<'a, 'b> {
     phases: Mutex<Phases>,
     /// From when on no request starts, where that is known before time says so.
     sent_all: OnceLock<Moment>,
+    /// When the stop was seen first.
+    stopped: OnceLock<Moment>,
     /// Why requests under way were given up.
     given_up: OnceLock<FailureKind>,
     in_flight: AtomicU64,
@@ -90,6 +92,7 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
         setup,
         phases: Mutex::new(load.phases()),
         sent_all: OnceLock::new(),
+        stopped: OnceLock::new(),
         given_up: OnceLock::new(),
         in_flight: AtomicU64::new(0),
         run_queue: Mutex::default(),
@@ -113,8 +116,7 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
             };
             spawn(scope, format!("worker-{number}"), worker, (number + 1, threads))?;
         }
-        drop(push);
-        let feeder = move || feed_jobs(load, &feed, floor);
+        let feeder = move || feed_jobs(load, &feed, &push, floor);
         spawn(scope, "feed".to_owned(), feeder, (threads + 1, threads + 1))?;
         collect(&records, floor, Grace::new(load.grace, cancellers), sinks);
         Ok::<_, Error>(())
@@ -140,40 +142,44 @@ fn spawn<'scope>(
 
 /// Hands out jobs in order until there are enough, the schedule ends, the run is stopped or no worker is left. In an
 /// open loop they carry their moments and are handed out a little before: the workers wait.
-fn feed_jobs(load: &Load, feed: &Feed<'_, Job>, floor: &Floor<'_, '_>) {
+fn feed_jobs(load: &Load, feed: &Feed<'_, Job>, push: &Sender<Record>, floor: &Floor<'_, '_>) {
     let setup = floor.setup;
     // the first of them must not be late for being handed out
     let began = setup.clock.now() + setup.lead;
-    let mut schedule = load.schedule(setup.seed);
     let mut phases = load.phases();
     let (most, is_timed) = (load.most_requests().unwrap_or(u64::MAX), load.phases_need_time());
+    let Some(schedule) = load.schedule(setup.seed) else {
+        for id in 0..most {
+            let phase = if is_timed { None } else { phases.admit(Duration::ZERO) };
+            let job = Job { id, phase, due: None, request: (setup.request)(id) };
+            if !feed.put(job, setup.stop) {
+                return;
+            }
+        }
+        return;
+    };
+    let mut arrivals = (0..most).zip(schedule).map(|(id, (offset, phase))| (id, phase, began + offset));
     let mut last_due = began;
     let mut handed_until = began;
-    for id in 0..most {
-        let (due, phase) = match &mut schedule {
-            Some(schedule) => {
-                let Some((offset, phase)) = schedule.next() else { break };
-                last_due = began + offset;
-                if last_due > handed_until {
-                    // at high rates it wakes for many jobs at once
-                    if !setup.clock.wait_until(last_due.before(AHEAD), setup.stop) {
-                        return;
-                    }
-                    handed_until = setup.clock.now() + 2 * AHEAD;
+    while let Some((id, phase, due)) = arrivals.next() {
+        last_due = due;
+        let mut goes_on = true;
+        if due > handed_until {
+            // at high rates it wakes for many jobs at once
+            goes_on = setup.clock.wait_until(due.before(AHEAD), setup.stop);
+            handed_until = setup.clock.now() + 2 * AHEAD;
+        }
+        let job = || Job { id, phase: Some(phase), due: Some(due), request: (setup.request)(id) };
+        if !(goes_on && feed.put(job(), setup.stop)) {
+            for (id, phase, due) in std::iter::once((id, phase, due)).chain(arrivals) {
+                if !floor.tell_not_sent(id, phase, due, push) {
+                    break;
                 }
-                (Some(last_due), Some(phase))
             }
-            None if is_timed => (None, None),
-            None => (None, phases.admit(Duration::ZERO)),
-        };
-        let job = Job { id, phase, due, request: (setup.request)(id) };
-        if !feed.put(job, setup.stop) {
             return;
         }
     }
-    if schedule.is_some() {
-        let _ = floor.sent_all.set(last_due);
-    }
+    let _ = floor.sent_all.set(last_due);
 }
 
 /// How long before it is due a job is handed out at the latest; twice that at the earliest. Long enough for a worker to
@@ -193,7 +199,11 @@ fn work(
         // a worker that was idle and woke up late was there all the same
         let taken = job.due.filter(|_| was_idle).map_or(now, |due| due.min(now));
         if !setup.clock.wait_until(job.due.unwrap_or(now), setup.stop) {
-            return;
+            if let Some((due, phase)) = job.due.zip(job.phase) {
+                floor.tell_not_sent(job.id, phase, due, push);
+            }
+            // so that each of those that wait is told of
+            continue;
         }
         // an arrival is never dropped, however late; a closed loop has none
         let started = setup.clock.now();
@@ -223,6 +233,18 @@ impl Floor<'_, '_> {
         if let Some(own) = RunQueue::of_this_thread() {
             self.run_queue.lock().get_or_insert_default().add(own);
         }
+    }
+
+    /// When the run was stopped, at the first sight of that.
+    fn stopped(&self) -> Moment {
+        *self.stopped.get_or_init(|| self.setup.clock.now())
+    }
+
+    /// Tells of an arrival that the stop kept from leaving. False where it was not due yet, which is no loss, or nobody
+    /// listens.
+    fn tell_not_sent(&self, id: u64, phase: Phase, due: Moment, push: &Sender<Record>) -> bool {
+        let stopped = self.stopped();
+        due <= stopped && push.send(Record::not_sent(id, phase, due, stopped)).is_ok()
     }
 
     /// From when on no request starts; `None` as long as that is not known.

@@ -144,9 +144,13 @@ impl Evidence<'_> {
     fn value(&self, check: Check) -> Option<f64> {
         let requests = &self.summary.requests;
         let latency = &self.summary.latency;
-        let of_sent = |count: u64| (requests.sent > 0).then(|| count as f64 / requests.sent as f64);
+        let of_sent = |count: u64| share(count, requests.sent);
         match check {
-            Check::NoWorkerFree => of_sent(requests.no_worker_free).filter(|_| self.has_rate),
+            Check::NoWorkerFree => {
+                // those that a stop found waiting had no thread either
+                let waited = requests.no_worker_free + requests.not_sent;
+                share(waited, requests.sent + requests.not_sent).filter(|_| self.has_rate)
+            }
             Check::LagP99 => latency.lag.as_ref().filter(|_| self.has_rate).map(|lag| lag.percentiles.p99),
             Check::ReadDelayP99 => latency.read_delay.as_ref().map(|delay| delay.percentiles.p99),
             Check::RunQueueWait => Some(self.run_queue?.mean_wait()?.as_secs_f64() * 1e3),

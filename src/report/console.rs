@@ -125,11 +125,12 @@ fn requests(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         0 => String::new(),
         n => format!(", {} ended by this client", show_count(n)),
     };
-    row(
-        "Requests",
-        &format!("{} sent: {ok} ok, {failed} failed{by_client}", show_count(requests.sent)),
-        out,
-    )?;
+    let not_sent = match requests.not_sent {
+        0 => String::new(),
+        n => format!("; {} due and never sent", show_count(n)),
+    };
+    let sent = show_count(requests.sent);
+    row("Requests", &format!("{sent} sent: {ok} ok, {failed} failed{by_client}{not_sent}"), out)?;
     row("Success rate", &rate, out)?;
     if let Some(goodput) = &summary.goodput {
         let share = goodput.share.map_or(UNKNOWN.to_owned(), show_share);

@@ -88,6 +88,7 @@ impl Row {
         self.number("requests_succeeded", Some(requests.succeeded));
         self.number("requests_failed", Some(requests.failed));
         self.number("requests_by_client", Some(requests.by_client));
+        self.number("requests_not_sent", Some(requests.not_sent));
         self.number("success_rate", requests.success_rate);
         self.number("duration_s", summary.duration_s);
         self.number("no_worker_free", Some(requests.no_worker_free));

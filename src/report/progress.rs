@@ -43,6 +43,9 @@ impl Seen {
     }
 
     fn note(&mut self, record: &Record) {
+        if !record.was_started() {
+            return;
+        }
         if record.phase != Phase::Measured {
             self.warmed += u64::from(record.phase == Phase::Warmup);
             return;

@@ -38,7 +38,7 @@ struct Row {
 
 impl Sink for VllmRows {
     fn record(&mut self, record: &Record) {
-        if record.phase != Phase::Measured {
+        if record.phase != Phase::Measured || !record.was_started() {
             return;
         }
         self.rows.push(Row {

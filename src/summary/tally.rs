@@ -24,6 +24,7 @@ pub struct Tally {
     succeeded: u64,
     failed: u64,
     by_client: u64,
+    not_sent: u64,
     windows: WindowTally,
     slos: Vec<Slo>,
     good: u64,
@@ -152,6 +153,7 @@ impl Tally {
             succeeded: 0,
             failed: 0,
             by_client: 0,
+            not_sent: 0,
             windows: WindowTally::new(full),
             slos: Vec::new(),
             good: 0,
@@ -183,6 +185,10 @@ impl Tally {
 
 impl Sink for Tally {
     fn record(&mut self, record: &Record) {
+        if !record.was_started() {
+            self.add_not_sent(record);
+            return;
+        }
         self.windows.add(record);
         self.timeline.add(record);
         if record.phase != Phase::Measured {
@@ -240,8 +246,21 @@ impl Tally {
         sample(&mut self.times.tls, record.connection.tls.map(nanos));
     }
 
+    /// It was due, and that is all: it has no time and is in no window.
+    fn add_not_sent(&mut self, record: &Record) {
+        self.not_sent += 1;
+        if let (Phase::Measured, Some(failure)) = (record.phase, record.failure()) {
+            self.due.add(record.moments.due);
+            self.add_error(record, failure);
+        }
+    }
+
     fn add_failure(&mut self, record: &Record, failure: &Failure) {
         *if failure.kind.is_of_client() { &mut self.by_client } else { &mut self.failed } += 1;
+        self.add_error(record, failure);
+    }
+
+    fn add_error(&mut self, record: &Record, failure: &Failure) {
         let end = record.moments.end;
         let of_kind = self.errors.entry(failure.kind).or_insert_with(|| Failures {
             count: 0,
@@ -370,6 +389,7 @@ impl Tally {
                 succeeded: self.succeeded,
                 failed: self.failed,
                 by_client: self.by_client,
+                not_sent: self.not_sent,
                 success_rate: ratio(self.succeeded, answered),
                 warmup: self.warmup,
                 cooldown: self.cooldown,

@@ -1,5 +1,6 @@
 //! The engine over scripted replies and hand-moved time.
 
+use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -385,6 +386,37 @@ fn requests_under_way_are_given_up_when_the_grace_is_over() {
         let all = records.len() as u64;
         assert_eq!((requests.by_client, requests.failed, requests.success_rate), (all, 0, None));
     }
+}
+
+#[test]
+fn arrivals_that_a_stop_keeps_from_leaving_are_told_of() {
+    let mut load = open(load(2, 500), 1e6, Process::Constant);
+    load.arrivals.as_mut().expect("open").shape = Shape::AtOnce;
+    for halt in [Halt::Gently, Halt::AtOnce] {
+        let records = run_mute(&Load { grace: Some(Duration::ZERO), ..load.clone() }, halt);
+        let mut ids: Vec<u64> = records.iter().map(|record| record.id).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, (0..500).collect::<Vec<_>>(), "each that was due is told of once");
+        let mut tally = Tally::default();
+        records.iter().for_each(|record| tally.record(record));
+        let summary = tally.into_summary();
+        let requests = summary.requests;
+        assert!((1..=2).contains(&requests.sent), "{requests:?}");
+        assert_eq!((requests.sent, requests.not_sent), (requests.by_client, 500 - requests.sent));
+        let lines: BTreeMap<_, _> =
+            summary.errors.iter().map(|line| (line.kind.as_str(), line.count)).collect();
+        assert_eq!((lines["not_sent"], lines["interrupted"]), (requests.not_sent, requests.sent));
+        assert_eq!(summary.latency.lag.map(|lag| lag.count), Some(requests.sent), "what left has a lag");
+        let started: u64 = summary.timeline.expect("requests").slices.iter().map(|slice| slice.started).sum();
+        assert_eq!(started, requests.sent);
+    }
+}
+
+#[test]
+fn arrivals_not_yet_due_at_a_stop_are_no_loss() {
+    let load = open(load(4, 1_000_000), 0.001, Process::Constant);
+    let records = run_mute(&load, Halt::AtOnce);
+    assert_eq!(records.iter().map(|record| record.id).collect::<Vec<_>>(), [0]);
 }
 
 #[test]

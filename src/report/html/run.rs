@@ -76,10 +76,12 @@ fn verdicts(report: &Report) -> Vec<(Mood, String, Vec<String>)> {
         (_, 0) => (Mood::Good, "No request failed".to_owned()),
         _ => (Mood::Doubtful, format!("{failed} of {} failed", show_counted(requests.sent, "request"))),
     };
-    let by_client = match requests.by_client {
-        0 => vec![],
-        n => vec![format!("{} ended by this client itself, counted apart", show_counted(n, "request"))],
-    };
+    let ours = [
+        (requests.by_client, "ended by this client itself, counted apart"),
+        (requests.not_sent, "due and never sent, for the run was stopped first"),
+    ];
+    let apart = ours.into_iter().filter(|(count, _)| *count > 0);
+    let apart = apart.map(|(count, what)| format!("{} {what}", show_counted(count, "request"))).collect();
     let end = match (report.complete, &report.stopped_by) {
         (true, _) => (Mood::Good, "Complete".to_owned(), vec![]),
         (false, Some(limit)) => (Mood::Bad, "Incomplete: ended early".to_owned(), vec![limit.clone()]),
@@ -87,7 +89,7 @@ fn verdicts(report: &Report) -> Vec<(Mood, String, Vec<String>)> {
     };
     let mut all = vec![
         (client.0, format!("Client {name}: {}", client.1), health.reasons.clone()),
-        (errors.0, errors.1, by_client),
+        (errors.0, errors.1, apart),
         end,
     ];
     if let Some(simulated) = &report.plan.simulated {
