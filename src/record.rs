@@ -136,6 +136,8 @@ pub struct Pulse {
     pub began: Moment,
     /// Requests under way.
     pub in_flight: u64,
+    /// Events that bore tokens, of all requests so far, of those under way too.
+    pub token_events: u64,
 }
 
 /// How the tokens of the gaps between events were counted.

@@ -1,15 +1,19 @@
-//! Ends a run in which too much goes wrong, and passes on the stop that comes from outside.
+//! Ends a run in which too much goes wrong or nothing goes on, and passes on the stop that comes from outside.
 
-use crate::clock::{Stop, Stopper};
+use crate::clock::{Moment, Stop, Stopper};
 use crate::plan::ErrorLimits;
 use crate::record::{Pulse, Record, Sink};
-use crate::units::{show_count, show_share};
+use crate::units::{show_count, show_counted, show_duration, show_share};
 
-/// Counts failures, and asks for the stop when there are too many.
+/// Counts failures and watches for progress, and asks for the stop when there are too many or there is none.
 pub(super) struct ErrorLimit<'a> {
     limits: ErrorLimits,
+    /// Requests that have ended, whoever ended them.
+    ended: u64,
     succeeded: u64,
     failed: u64,
+    /// The last progress that was seen; `None` before the first pulse.
+    progress: Option<Progress>,
     /// Of the run; `None` once it was stopped at once.
     stopper: Option<Stopper>,
     outside: &'a Stop,
@@ -17,12 +21,29 @@ pub(super) struct ErrorLimit<'a> {
     reason: Option<String>,
 }
 
+/// How far a run had come, and when that was seen first.
+#[derive(Clone, Copy)]
+struct Progress {
+    since: Moment,
+    token_events: u64,
+    ended: u64,
+}
+
 /// Requests that must have ended before their rate of failures says something.
 const ENOUGH: u64 = 20;
 
 impl<'a> ErrorLimit<'a> {
     pub(super) fn new(limits: ErrorLimits, stopper: Stopper, outside: &'a Stop) -> Self {
-        Self { limits, succeeded: 0, failed: 0, stopper: Some(stopper), outside, reason: None }
+        Self {
+            limits,
+            ended: 0,
+            succeeded: 0,
+            failed: 0,
+            progress: None,
+            stopper: Some(stopper),
+            outside,
+            reason: None,
+        }
     }
 
     /// Why the run was ended; `None` if it was not.
@@ -42,6 +63,31 @@ impl<'a> ErrorLimit<'a> {
         Some(format!("{failed} failures in {all} requests, {rate} (--max-error-rate {limit})"))
     }
 
+    /// Why the run is to end, if nothing has moved for too long.
+    fn stalled(&mut self, pulse: &Pulse) -> Option<String> {
+        let Pulse { now, token_events, .. } = *pulse;
+        let reached =
+            |progress: &Progress| (progress.token_events, progress.ended) == (token_events, self.ended);
+        let progress = self.progress.filter(|progress| pulse.in_flight > 0 && reached(progress));
+        let progress = progress.unwrap_or(Progress { since: now, token_events, ended: self.ended });
+        self.progress = Some(progress);
+        let limit = self.limits.no_progress;
+        (now.since(progress.since) >= limit).then(|| {
+            let (under_way, limit) = (show_counted(pulse.in_flight, "request"), show_duration(limit));
+            format!("{under_way} under way, and no token or end of one for {limit} (--no-progress-timeout)")
+        })
+    }
+
+    /// Ends the run, unless it is ending.
+    fn end(&mut self, reason: String) {
+        if self.reason.is_none() && !self.outside.requested() {
+            self.reason = Some(reason);
+            if let Some(stopper) = &mut self.stopper {
+                stopper.begin();
+            }
+        }
+    }
+
     fn pass_on(&mut self) {
         if self.outside.is_urgent() {
             self.stopper = None;
@@ -58,16 +104,44 @@ impl Sink for ErrorLimit<'_> {
             Some(failure) if failure.kind.is_of_client() => {}
             Some(_) => self.failed += 1,
         }
+        self.ended += 1;
         self.pass_on();
-        if self.reason.is_none() && !self.outside.requested() {
-            self.reason = self.exceeded();
-            if let (Some(_), Some(stopper)) = (&self.reason, &mut self.stopper) {
-                stopper.begin();
-            }
+        if let Some(reason) = self.exceeded() {
+            self.end(reason);
         }
     }
 
-    fn pulse(&mut self, _: &Pulse) {
+    fn pulse(&mut self, pulse: &Pulse) {
         self.pass_on();
+        if let Some(reason) = self.stalled(pulse) {
+            self.end(reason);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::stop_pair;
+
+    #[test]
+    fn a_run_without_progress_is_ended_and_one_without_requests_is_not() {
+        let (_outer, outside) = stop_pair();
+        let (stopper, stop) = stop_pair();
+        let limits = ErrorLimits { no_progress: Duration::from_secs(60), ..ErrorLimits::default() };
+        let mut limit = ErrorLimit::new(limits, stopper, &outside);
+        let mut pulse = |second: u64, in_flight, token_events| {
+            let now = Moment::from_nanos(second * 1_000_000_000);
+            limit.pulse(&Pulse { now, began: Moment::default(), in_flight, token_events });
+            stop.requested()
+        };
+        assert!(!pulse(0, 2, 0) && !pulse(59, 2, 0) && !pulse(60, 2, 1), "a token in time");
+        assert!(!pulse(119, 2, 1) && !pulse(300, 0, 1), "nothing is under way, so nothing is late");
+        assert!(!pulse(310, 1, 1) && !pulse(359, 1, 1), "it counts from when something was");
+        assert!(pulse(370, 1, 1));
+        let reason = limit.into_reason().expect("it was ended");
+        assert!(reason.starts_with("1 request under way") && reason.contains("60.0 s"), "{reason}");
     }
 }

@@ -22,7 +22,7 @@ use argh::FromArgs;
     error_code(2, "usage or configuration is wrong"),
     error_code(
         99,
-        "a --threshold failed, a run was ended by --max-errors or --max-error-rate, or is INVALID and --strict was given"
+        "a --threshold failed, a run was ended by --max-errors, --max-error-rate or --no-progress-timeout, or is INVALID and --strict was given"
     ),
     error_code(130, "interrupted; what was measured is written and marked (143 for SIGTERM)")
 )]
@@ -119,6 +119,9 @@ pub struct Flags {
     /// end it when a larger share than this fails, such as 5%, once 20 requests have ended (default: no limit)
     #[argh(option, arg_name = "SHARE")]
     pub max_error_rate: Option<String>,
+    /// end it when requests are under way and for so long no token has come and none of them has ended (default: twice the --idle-timeout)
+    #[argh(option, arg_name = "DURATION")]
+    pub no_progress_timeout: Option<String>,
     /// exit 99 unless a figure keeps its limit, such as ttft.p99<500ms, error_rate<1% or health=VALID; may be repeated
     #[argh(option, arg_name = "LIMIT")]
     pub threshold: Vec<String>,

@@ -68,6 +68,11 @@ impl Typed {
             goodput: self.read("--goodput", flags.goodput.as_ref(), slos),
             max_errors: self.whole("--max-errors", flags.max_errors.as_ref()),
             max_error_rate: self.read("--max-error-rate", flags.max_error_rate.as_ref(), parse_share),
+            no_progress_timeout: self.read(
+                "--no-progress-timeout",
+                flags.no_progress_timeout.as_ref(),
+                parse_duration,
+            ),
             thresholds: flags
                 .threshold
                 .iter()

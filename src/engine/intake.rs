@@ -72,6 +72,11 @@ impl Intake {
         }
     }
 
+    /// Events so far that bore tokens.
+    pub fn token_events(&self) -> u64 {
+        self.seen.token_events.len() as u64
+    }
+
     fn take_head(&mut self, head: Head<'_>) {
         self.status = Some(head.status);
         for (name, value) in head.headers {

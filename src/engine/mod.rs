@@ -73,8 +73,15 @@ struct Floor<'a, 'b> {
     /// Why requests under way were given up.
     given_up: OnceLock<FailureKind>,
     in_flight: AtomicU64,
+    /// Of each worker, the events with tokens so far.
+    token_events: Box<[Count]>,
     run_queue: Mutex<Option<RunQueue>>,
 }
+
+/// A count that one thread moves and another reads, in a cache line of its own.
+#[derive(Default)]
+#[repr(align(64))]
+struct Count(AtomicU64);
 
 /// What the threads themselves can tell of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,6 +95,7 @@ pub struct Threads {
 /// # Errors
 /// When the system refuses a thread; nothing has been sent then.
 pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Result<Threads, Error> {
+    let threads = load.threads.get();
     let floor = Floor {
         setup,
         phases: Mutex::new(load.phases()),
@@ -95,9 +103,9 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
         stopped: OnceLock::new(),
         given_up: OnceLock::new(),
         in_flight: AtomicU64::new(0),
+        token_events: (0..threads).map(|_| Count::default()).collect(),
         run_queue: Mutex::default(),
     };
-    let threads = load.threads.get();
     let desk = Desk::new(threads, threads.max(MIN_QUEUE));
     let (push, records) = unbounded();
     thread::scope(|scope| {
@@ -111,7 +119,7 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
             cancellers.push(backend.canceller());
             let seat = desk.seat(number);
             let worker = move || {
-                work(seat, &push, backend, floor);
+                work(seat, &push, backend, floor, &floor.token_events[number]);
                 floor.note_run_queue();
             };
             spawn(scope, format!("worker-{number}"), worker, (number + 1, threads))?;
@@ -192,6 +200,7 @@ fn work(
     push: &Sender<Record>,
     mut backend: Box<dyn Backend + '_>,
     floor: &Floor<'_, '_>,
+    token_events: &Count,
 ) {
     let setup = floor.setup;
     while let Some((job, was_idle)) = seat.take() {
@@ -212,7 +221,8 @@ fn work(
         };
         let due = job.due.unwrap_or(started);
         floor.in_flight.fetch_add(1, Ordering::Relaxed);
-        let record = attempt(&job, phase, (due, taken.min(started), started), backend.as_mut(), floor);
+        let record =
+            attempt(&job, phase, (due, taken.min(started), started), backend.as_mut(), floor, token_events);
         floor.in_flight.fetch_sub(1, Ordering::Relaxed);
         if push.send(record).is_err() {
             return;
@@ -233,6 +243,11 @@ impl Floor<'_, '_> {
         if let Some(own) = RunQueue::of_this_thread() {
             self.run_queue.lock().get_or_insert_default().add(own);
         }
+    }
+
+    fn pulse(&self, now: Moment, began: Moment) -> Pulse {
+        let token_events = self.token_events.iter().map(|Count(count)| count.load(Ordering::Relaxed)).sum();
+        Pulse { now, began, in_flight: self.in_flight.load(Ordering::Relaxed), token_events }
     }
 
     /// When the run was stopped, at the first sight of that.
@@ -261,10 +276,15 @@ fn attempt(
     moments: (Moment, Moment, Moment),
     backend: &mut dyn Backend,
     floor: &Floor<'_, '_>,
+    Count(token_events): &Count,
 ) -> Record {
     let setup = floor.setup;
     let mut intake = Intake::new(setup.dialect);
-    let exchange = backend.stream(&job.request, &mut |chunk| intake.take(chunk));
+    let before = token_events.load(Ordering::Relaxed);
+    let exchange = backend.stream(&job.request, &mut |chunk| {
+        intake.take(chunk);
+        token_events.store(before + intake.token_events(), Ordering::Relaxed);
+    });
     let mut record = intake.into_record(job.id, phase, moments, exchange, setup.clock.now());
     if let Outcome::Failed(failure) = &mut record.outcome {
         if let Some(kind) = floor.given_up.get().filter(|_| !failure.kind.is_told_by_server()) {
@@ -298,7 +318,7 @@ fn collect(records: &Receiver<Record>, floor: &Floor<'_, '_>, mut grace: Grace, 
         }
         if now >= next_pulse {
             next_pulse = now + PULSE;
-            let pulse = Pulse { now, began, in_flight: floor.in_flight.load(Ordering::Relaxed) };
+            let pulse = floor.pulse(now, began);
             sinks.iter_mut().for_each(|sink| sink.pulse(&pulse));
         }
     }

@@ -144,6 +144,8 @@ pub struct Draft {
     pub max_errors: Option<Given<u64>>,
     /// A larger share of failures ends the run.
     pub max_error_rate: Option<Given<f64>>,
+    /// So long without any progress ends the run.
+    pub no_progress_timeout: Option<Given<Duration>>,
     /// What each run's figures are to keep.
     pub thresholds: Vec<Given<Threshold>>,
     /// File for the verdicts on them, as JUnit XML.
@@ -216,6 +218,7 @@ impl Draft {
             goodput: self.goodput.or(base.goodput),
             max_errors: self.max_errors.or(base.max_errors),
             max_error_rate: self.max_error_rate.or(base.max_error_rate),
+            no_progress_timeout: self.no_progress_timeout.or(base.no_progress_timeout),
             thresholds: if self.thresholds.is_empty() { base.thresholds } else { self.thresholds },
             junit: self.junit.or(base.junit),
             seed: self.seed.or(base.seed),

@@ -36,7 +36,7 @@ use crate::health;
 use crate::summary::Full;
 pub use crate::summary::Slo;
 use crate::text::printable;
-use crate::units::{as_seconds_or_null, from_seconds_or_null};
+use crate::units::{as_seconds, as_seconds_or_null, from_seconds, from_seconds_or_null};
 use crate::wire::Ask;
 
 /// Values used where nothing is given. The documented tool's, where it documents one.
@@ -63,6 +63,10 @@ pub mod defaults {
     pub const TIMEOUT: Duration = Duration::from_secs(3600);
     /// Longest wait for the next byte.
     pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+    /// How long a run goes on without any progress: longer than silence may last, which fails single requests.
+    pub const fn no_progress(idle_timeout: Duration) -> Duration {
+        idle_timeout.saturating_mul(2)
+    }
     /// How long requests under way may go on after an interrupt.
     pub const INTERRUPT_GRACE: Duration = Duration::from_secs(10);
     /// Longest time to connect.
@@ -112,7 +116,8 @@ pub struct Plan {
 }
 
 /// How much may go wrong before a run is ended. What this client ended itself is not counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ErrorLimits {
     /// So many failures end it; `None` sets no limit.
     #[serde(rename = "max_errors")]
@@ -120,6 +125,19 @@ pub struct ErrorLimits {
     /// A larger share of failures, from 0 to 1, ends it, once 20 requests have ended; `None` sets no limit.
     #[serde(rename = "max_error_rate")]
     pub rate: Option<f64>,
+    /// With requests under way, so long without a token and without the end of a request ends it.
+    #[serde(
+        rename = "no_progress_timeout_s",
+        serialize_with = "as_seconds",
+        deserialize_with = "from_seconds"
+    )]
+    pub no_progress: Duration,
+}
+
+impl Default for ErrorLimits {
+    fn default() -> Self {
+        Self { most: None, rate: None, no_progress: defaults::no_progress(defaults::IDLE_TIMEOUT) }
+    }
 }
 
 /// How much load a run puts on the server.

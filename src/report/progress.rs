@@ -221,7 +221,12 @@ mod tests {
     }
 
     fn pulse(ms: u64) -> Pulse {
-        Pulse { now: Moment::from_nanos(ms * 1_000_000), began: Moment::default(), in_flight: 4 }
+        Pulse {
+            now: Moment::from_nanos(ms * 1_000_000),
+            began: Moment::default(),
+            in_flight: 4,
+            token_events: 0,
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use serde_json::Value;
 use vllm_loadgen::sim::{Behavior, Simulator};
@@ -607,6 +608,31 @@ fn too_many_failures_end_a_run_with_its_report() {
     }
     let enough = ["-q", "-n", "40", "--max-tokens", "2", "--max-error-rate", "90%", "--url", &half.url()];
     succeeds(&run(folder.path(), &enough));
+}
+
+#[test]
+fn a_run_without_progress_ends_with_its_report() {
+    let (folder, silent) =
+        (folder(), start(Behavior { ttft: Duration::from_secs(3600), ..Behavior::flat_out() }));
+    let words = [
+        "-q",
+        "-t",
+        "2",
+        "-n",
+        "9",
+        "--no-progress-timeout",
+        "300ms",
+        "--grace",
+        "0s",
+        "-o",
+        "r.json",
+        "--url",
+    ];
+    let output = run(folder.path(), &[&words[..], &[&silent.url()]].concat());
+    assert_eq!(code(&output), 1, "nothing succeeded: {}", err(&output));
+    let report = json(&folder.path().join("r.json"));
+    assert!(report["stopped_by"].as_str().expect("text").contains("--no-progress-timeout"), "{report}");
+    assert_eq!(report["summary"]["errors"][0]["kind"], "interrupted");
 }
 
 fn path(path: &Path) -> &str {

@@ -46,7 +46,7 @@ const SERVER: [&str; 15] = [
     "unix_socket",
     "proxy",
 ];
-const BENCHMARK: [&str; 26] = [
+const BENCHMARK: [&str; 27] = [
     "health_limits",
     "max_concurrent_requests",
     "default_prompt",
@@ -66,6 +66,7 @@ const BENCHMARK: [&str; 26] = [
     "goodput",
     "max_errors",
     "max_error_rate",
+    "no_progress_timeout",
     "thresholds",
     "request_rate",
     "ramp_up",
@@ -238,6 +239,7 @@ impl<'t> Reading<'t> {
         draft.goodput = self.read(of.take("goodput"), goodput);
         draft.max_errors = self.read(of.take("max_errors"), above_0);
         draft.max_error_rate = self.read(of.take("max_error_rate"), share);
+        draft.no_progress_timeout = self.read(of.take("no_progress_timeout"), duration);
         draft.thresholds = self.thresholds(of.take("thresholds"));
         draft.grace = self.read(of.take("grace"), duration_from_0);
         draft.seed = self.read(of.take("seed"), from_0);

@@ -11,7 +11,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::draft::{Draft, Given};
-use super::{ErrorLimits, Load, Plan, Rule, Suite, SuiteKind, Threshold};
+use super::{ErrorLimits, Load, Plan, Rule, Suite, SuiteKind, Threshold, defaults};
 use crate::backend::Settings;
 use crate::error::{Error, Mistake};
 use crate::random::fresh_seed;
@@ -177,6 +177,10 @@ impl Draft {
             error_limits: ErrorLimits {
                 most: self.max_errors.as_ref().and_then(|n| NonZeroU64::new(n.value)),
                 rate: self.max_error_rate.as_ref().map(|rate| rate.value),
+                no_progress: match &self.no_progress_timeout {
+                    Some(given) => given.value,
+                    None => defaults::no_progress(settings.idle_timeout),
+                },
             },
             thresholds: self.thresholds.iter().map(|given| given.value.clone()).collect(),
             seed,
