@@ -236,7 +236,8 @@ fn size_of_head(parts: &http::request::Parts) -> usize {
 /// Headers that frame a request: another value would break it.
 const OURS: [&str; 5] = ["connection", "content-length", "content-type", "expect", "transfer-encoding"];
 
-fn sensitive(mut value: HeaderValue) -> HeaderValue {
+/// A value that is not shown where a request is printed.
+pub fn sensitive(mut value: HeaderValue) -> HeaderValue {
     value.set_sensitive(true);
     value
 }
@@ -378,7 +379,7 @@ fn is_stale(marks: &Marks, now: Moment) -> bool {
 const STALE_WITHIN: Duration = Duration::from_millis(250);
 
 /// The one kind that a failed exchange is of, from ureq's error and from what the transport saw.
-fn classify(error: &Error, marks: &Marks) -> Failure {
+pub fn classify(error: &Error, marks: &Marks) -> Failure {
     let kind = kind_of(error, marks);
     let message = match &marks.cause {
         Some(Cause::Dns(words) | Cause::Proxy(words) | Cause::Io(.., words)) => words.clone(),

@@ -1,10 +1,12 @@
 //! Sending requests: bytes out, bytes in, each stamped with its moment. Keeps no counts, computes no metric.
 //!
 //! [`HttpBackend`] speaks HTTP/1.1 through ureq over a transport of our own, and past ureq where that transport is kept
-//! and the reply a usual one; [`Scripted`] replays replies written beforehand, for tests. Only this room knows ureq.
+//! and the reply a usual one; [`Scripted`] replays replies written beforehand, for tests. [`deliver`] hands something to
+//! another server. Only this room knows ureq.
 
 mod buffers;
 mod chunked;
+mod deliver;
 mod direct;
 mod endpoint;
 mod http;
@@ -21,6 +23,7 @@ mod transport;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use deliver::{Delivery, Destination, Verb, deliver};
 pub use endpoint::Endpoint;
 pub use http::{Client, HttpBackend, Settings};
 pub use network::{Network, Resolve};

@@ -130,7 +130,8 @@ impl FromStr for Proxy {
     }
 }
 
-fn percent_decoded(text: &str) -> Vec<u8> {
+/// The bytes that a part of a URL stands for; what is no code of a byte stands for itself.
+pub fn percent_decoded(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {

@@ -24,22 +24,44 @@ use crate::clock::{Clock, SystemClock};
 /// # Errors
 /// Names the file that cannot be used.
 pub fn config(network: &Network) -> Result<TlsConfig, String> {
-    let in_file = |path: &Path| {
-        let shown = path.display().to_string();
-        move |problem| format!("'{shown}': {problem}")
-    };
     let roots = match &network.cacert {
         // nothing is looked up in them
         _ if network.insecure => RootCerts::WebPki,
         Some(path) => owned(&read_roots(path).map_err(in_file(path))?).into(),
         None => system_roots(),
     };
+    config_with(network, roots)
+}
+
+/// For servers beside the one under load: trusts what `--cacert` names and what the system does.
+///
+/// # Errors
+/// Names the file that cannot be used.
+pub fn config_beside_system(network: &Network) -> Result<TlsConfig, String> {
+    let mut roots = rustls_native_certs::load_native_certs().certs;
+    let roots = match &network.cacert {
+        None => system_roots(),
+        Some(path) => {
+            roots.extend(read_roots(path).map_err(in_file(path))?);
+            owned(&roots).into()
+        }
+    };
+    config_with(network, roots)
+}
+
+fn config_with(network: &Network, roots: RootCerts) -> Result<TlsConfig, String> {
     let identity = match (&network.cert, &network.key) {
         (Some(cert), Some(key)) => Some(client_cert(cert, key).map_err(in_file(cert))?),
         _ => None,
     };
     let config = TlsConfig::builder().root_certs(roots).client_cert(identity);
     Ok(config.disable_verification(network.insecure).build())
+}
+
+/// Puts the file before what is wrong with it.
+fn in_file(path: &Path) -> impl Fn(String) -> String {
+    let shown = path.display().to_string();
+    move |problem| format!("'{shown}': {problem}")
 }
 
 fn system_roots() -> RootCerts {
