@@ -281,6 +281,11 @@ impl Date {
         text.parse().ok().map(Self)
     }
 
+    /// Milliseconds since 1970.
+    pub fn unix_ms(self) -> i64 {
+        self.0.as_millisecond()
+    }
+
     /// RFC 3339 in whole milliseconds, such as `2026-11-24T05:51:13.042Z`.
     pub fn rfc3339(self) -> String {
         self.0.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()

@@ -55,7 +55,8 @@ impl Files {
         let schedule = outputs.schedule.as_ref();
         let schedule = schedule.map(|path| OutputFile::create(path, outputs.overwrite)).transpose()?;
         let (html, markdown) = (outputs.html.as_deref(), outputs.markdown.as_deref());
-        let pages = Pages::create(html, markdown, outputs.overwrite)?;
+        let prometheus = outputs.prometheus.as_deref();
+        let pages = Pages::create(html, markdown, prometheus, outputs.overwrite)?;
         Ok(Self { runs, csv, junit, pages, schedule })
     }
 }
@@ -64,16 +65,22 @@ impl Files {
 pub(super) struct Pages {
     pub(super) html: Option<OutputFile>,
     pub(super) markdown: Option<OutputFile>,
+    pub(super) prometheus: Option<OutputFile>,
 }
 
 impl Pages {
     pub(super) fn create(
         html: Option<&Path>,
         markdown: Option<&Path>,
+        prometheus: Option<&Path>,
         overwrite: bool,
     ) -> Result<Self, Error> {
         let create = |path| OutputFile::create(path, overwrite);
-        Ok(Self { html: html.map(create).transpose()?, markdown: markdown.map(create).transpose()? })
+        Ok(Self {
+            html: html.map(create).transpose()?,
+            markdown: markdown.map(create).transpose()?,
+            prometheus: prometheus.map(|path| OutputFile::create_shared(path, overwrite)).transpose()?,
+        })
     }
 }
 

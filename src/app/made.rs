@@ -53,6 +53,10 @@ impl Made {
             let written = markdown.finish(|out| report::write_markdown(kind, &self.reports, names, out));
             self.keep_file(written);
         }
+        if let Some(prometheus) = pages.prometheus.filter(|_| is_shown) {
+            let written = prometheus.finish(|out| report::write_prometheus(&self.reports, out));
+            self.keep_file(written);
+        }
     }
 
     pub(super) fn keep_file(&mut self, written: Result<PathBuf, Error>) {

@@ -20,7 +20,8 @@ pub fn report(order: &ReportOrder, streams: &mut Streams<'_>) -> Result<ExitCode
     let create = |path: &PathBuf| OutputFile::create(path, order.overwrite);
     let (json, csv) =
         (order.json.as_ref().map(create).transpose()?, order.csv.as_ref().map(create).transpose()?);
-    let pages = Pages::create(order.html.as_deref(), order.markdown.as_deref(), order.overwrite)?;
+    let (html, markdown) = (order.html.as_deref(), order.markdown.as_deref());
+    let pages = Pages::create(html, markdown, order.prometheus.as_deref(), order.overwrite)?;
     let mut made = Made::default();
     let vllm = order.vllm.as_ref().map(create).transpose()?;
     let mut detail = None;

@@ -206,6 +206,12 @@ pub struct Flags {
     /// write tables of all runs as Markdown, for pull requests and $GITHUB_STEP_SUMMARY
     #[argh(option, arg_name = "FILE")]
     pub markdown: Option<String>,
+    /// write the results of all runs as metrics for Prometheus, such as for node_exporter's textfile collector
+    #[argh(option, arg_name = "FILE")]
+    pub prom_out: Option<String>,
+    /// what to call the test in metrics, their label test (default: the scenario's name, or default)
+    #[argh(option, arg_name = "NAME")]
+    pub test_name: Option<String>,
     /// write no CSV where several runs would make one unasked
     #[argh(switch)]
     pub no_csv: bool,
@@ -288,6 +294,9 @@ pub struct ReportFlags {
     /// write tables of all reports as Markdown
     #[argh(option, arg_name = "FILE")]
     pub markdown: Option<String>,
+    /// write all reports as metrics for Prometheus
+    #[argh(option, arg_name = "FILE")]
+    pub prom_out: Option<String>,
     /// leave the single requests of a record log out of the JSON
     #[argh(switch)]
     pub no_detail: bool,

@@ -54,6 +54,8 @@ pub struct ReportOrder {
     pub html: Option<PathBuf>,
     /// Where Markdown tables of all of them go.
     pub markdown: Option<PathBuf>,
+    /// Where metrics of all of them go, for Prometheus.
+    pub prometheus: Option<PathBuf>,
     /// Whether the JSON has a line for each request of a record log.
     pub detail: bool,
     /// Whether files that exist may be replaced.
@@ -330,6 +332,7 @@ fn report_order(flags: ReportFlags, verbosity: u8) -> Result<Order, Error> {
         ("--csv", &flags.csv),
         ("--html", &flags.html),
         ("--markdown", &flags.markdown),
+        ("--prom-out", &flags.prom_out),
     ]));
     if !mistakes.is_empty() {
         return Err(Error::Usage(mistakes));
@@ -341,6 +344,7 @@ fn report_order(flags: ReportFlags, verbosity: u8) -> Result<Order, Error> {
         csv: flags.csv.map(PathBuf::from),
         html: flags.html.map(PathBuf::from),
         markdown: flags.markdown.map(PathBuf::from),
+        prometheus: flags.prom_out.map(PathBuf::from),
         detail: !flags.no_detail,
         overwrite: flags.overwrite,
         verbosity: verbosity.max(flags.verbose),

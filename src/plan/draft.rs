@@ -110,6 +110,8 @@ pub struct Draft {
     pub url: Option<Given<String>>,
     pub api: Option<Given<Dialect>>,
     pub model: Option<Given<String>>,
+    /// What the run is called where figures are kept over time.
+    pub test_name: Option<Given<String>>,
     /// The key, and in words where it is from.
     pub key: Option<(Secret, String)>,
     pub timeout: Option<Given<Duration>>,
@@ -171,6 +173,8 @@ pub struct Draft {
     pub csv: Option<Given<PathBuf>>,
     pub html: Option<Given<PathBuf>>,
     pub markdown: Option<Given<PathBuf>>,
+    /// File for the results as metrics, for Prometheus.
+    pub prom_out: Option<Given<PathBuf>>,
     pub schedule_out: Option<Given<PathBuf>>,
     /// File for the object of vLLM's own benchmark.
     pub vllm_json: Option<Given<PathBuf>>,
@@ -189,6 +193,7 @@ impl Draft {
             url: self.url.or(base.url),
             api: self.api.or(base.api),
             model: self.model.or(base.model),
+            test_name: self.test_name.or(base.test_name),
             key: self.key.or(base.key),
             timeout: self.timeout.or(base.timeout),
             idle_timeout: self.idle_timeout.or(base.idle_timeout),
@@ -235,6 +240,7 @@ impl Draft {
             csv: self.csv.or(base.csv),
             html: self.html.or(base.html),
             markdown: self.markdown.or(base.markdown),
+            prom_out: self.prom_out.or(base.prom_out),
             schedule_out: self.schedule_out.or(base.schedule_out),
             vllm_json: self.vllm_json.or(base.vllm_json),
             record_log: self.record_log.or(base.record_log),

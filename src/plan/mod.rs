@@ -85,6 +85,9 @@ pub struct Plan {
     pub hash: String,
     /// Name of the scenario, if it is one.
     pub scenario: Option<String>,
+    /// What the run is called where figures are kept over time; `None` takes the scenario's name.
+    #[serde(default)]
+    pub test_name: Option<String>,
     /// The simulated server in words; `None` when the server is none of ours.
     pub simulated: Option<String>,
     /// The server and how to reach it.
@@ -212,6 +215,13 @@ impl fmt::Display for Load {
 }
 
 impl Plan {
+    /// What the run is called where figures are kept over time: the name given, the scenario's, both as `NAME/SCENARIO`,
+    /// or `default`.
+    pub fn test(&self) -> String {
+        let names: Vec<&str> = self.test_name.iter().chain(&self.scenario).map(String::as_str).collect();
+        if names.is_empty() { "default".to_owned() } else { names.join("/") }
+    }
+
     /// The id under which request number `id` is sent.
     pub fn request_id(&self, id: u64) -> String {
         format!("{}-{id}", self.run_id)
@@ -318,6 +328,8 @@ pub struct Outputs {
     pub html: Option<PathBuf>,
     /// Markdown tables over all runs.
     pub markdown: Option<PathBuf>,
+    /// The results of all runs as metrics, for Prometheus.
+    pub prometheus: Option<PathBuf>,
     /// Record log of the one run; compressed if its name ends in `.gz`.
     pub record_log: Option<PathBuf>,
     /// CSV of when the one run's requests are due.

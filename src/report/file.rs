@@ -1,12 +1,17 @@
 //! Output files: made before the run, so that a wrong path costs nothing; written aside and renamed at the end.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
 use crate::error::Error;
+
+/// The modes of files, before the umask.
+const PRIVATE: u32 = 0o600;
+const SHARED: u32 = 0o644;
 
 /// A file that appears under its name only when it is complete.
 #[derive(Debug)]
@@ -17,11 +22,23 @@ pub struct OutputFile {
 }
 
 impl OutputFile {
-    /// Makes sure that `path` can be written, and its folder too.
+    /// Makes sure that `path` can be written, and its folder too. Its owner alone can read it, for prompts may be private.
     ///
     /// # Errors
     /// [`Error::File`] when it cannot, or when it exists and must not be replaced.
     pub fn create(path: &Path, overwrite: bool) -> Result<Self, Error> {
+        Self::create_with(path, overwrite, PRIVATE)
+    }
+
+    /// The same for a file that other users' programs are to read, as far as the umask lets them.
+    ///
+    /// # Errors
+    /// Those of [`create`](Self::create).
+    pub fn create_shared(path: &Path, overwrite: bool) -> Result<Self, Error> {
+        Self::create_with(path, overwrite, SHARED)
+    }
+
+    fn create_with(path: &Path, overwrite: bool, mode: u32) -> Result<Self, Error> {
         let fail = |cause, advice| Error::File { path: path.to_owned(), cause, advice };
         if path.is_dir() {
             return Err(fail(io::ErrorKind::IsADirectory.into(), "; name a file in it"));
@@ -46,6 +63,7 @@ impl OutputFile {
         let aside = tempfile::Builder::new()
             .prefix(".vllm-loadgen-")
             .suffix(".part")
+            .permissions(Permissions::from_mode(mode))
             .tempfile_in(folder)
             .map_err(|cause| fail(cause, "; name a file in a folder that can be written"))?;
         Ok(Self { path: path.to_owned(), aside, overwrite })
@@ -72,7 +90,7 @@ impl OutputFile {
         &self.path
     }
 
-    /// Writes the file and gives it its name. Readable by its owner alone, for prompts may be private.
+    /// Writes the file and gives it its name.
     ///
     /// # Errors
     /// [`Error::File`]; nothing is left under the name then, or what was there before.
@@ -105,6 +123,18 @@ mod tests {
         file.finish(|out| out.write_all(b"{}")).expect("written");
         assert_eq!(fs::read(&path).expect("readable"), b"{}");
         assert_eq!(fs::read_dir(path.parent().expect("a folder")).expect("readable").count(), 1);
+    }
+
+    #[test]
+    fn a_file_is_private_unless_others_are_to_read_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mode = |file: Result<OutputFile, Error>| {
+            let path = file.expect("writable").finish(|_| Ok(())).expect("written");
+            fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+        };
+        assert_eq!(mode(OutputFile::create(&folder.path().join("a"), false)), 0o600);
+        // the umask may take more away
+        assert_eq!(mode(OutputFile::create_shared(&folder.path().join("b"), false)) & 0o733, 0o600);
     }
 
     #[test]

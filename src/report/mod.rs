@@ -1,4 +1,4 @@
-//! From a [`Report`] to bytes: console, JSON, CSV, HTML, Markdown; and the sinks that show or keep records while a run goes on.
+//! From a [`Report`] to bytes: console, JSON, CSV, HTML, Markdown, Prometheus; and the sinks that show or keep records while a run goes on.
 //!
 //! A format is a plain function over reports and a writer. Nothing here knows how the numbers came about.
 
@@ -13,6 +13,7 @@ mod junit;
 mod markdown;
 mod naming;
 mod progress;
+pub mod prometheus;
 mod record_log;
 mod trends;
 mod vllm;
@@ -34,6 +35,7 @@ pub use json::write_json;
 pub use junit::write_junit;
 pub use markdown::write_markdown;
 pub use progress::Progress;
+pub use prometheus::{write_openmetrics, write_prometheus};
 pub use record_log::{LOG_SCHEMA, LogEnd, LogHead, LogLine, LoggedRecord, RecordLog};
 pub use trends::{Better, write_bencher, write_github_benchmark};
 pub use vllm::{VllmRows, write_vllm_json};

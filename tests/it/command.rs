@@ -359,9 +359,11 @@ fn a_key_is_sent_named_by_source_and_never_shown() {
     let key = "sk-canary-1234567890";
     let server = start(Behavior { api_key: Some(key.to_owned()), ..Behavior::flat_out() });
     let url = server.url();
-    let names = ["run.json", "run.csv", "run.jsonl", "run.html", "run.md", "vllm.json", "junit.xml"];
+    let names =
+        ["run.json", "run.csv", "run.jsonl", "run.html", "run.md", "vllm.json", "junit.xml", "run.prom"];
     let words = ["--url", &url, "-n", "5", "--max-tokens", "2", "-vvv"];
-    let flags = ["-o", "--csv", "--record-log", "--html", "--markdown", "--vllm-json", "--junit"];
+    let flags =
+        ["-o", "--csv", "--record-log", "--html", "--markdown", "--vllm-json", "--junit", "--prom-out"];
     let files = flags.into_iter().zip(names).flat_map(|(flag, name)| [flag, name]);
     let threshold = ["--threshold", "error_rate<100%"];
     let output = command(folder.path())

@@ -74,6 +74,7 @@ const BENCHMARK: [&str; 27] = [
     "arrival",
     "burstiness",
     "seed",
+    "test_name",
 ];
 const SCENARIO: [&str; 5] = ["name", "completions", "prompt", "threads", "max_tokens"];
 
@@ -243,6 +244,7 @@ impl<'t> Reading<'t> {
         draft.thresholds = self.thresholds(of.take("thresholds"));
         draft.grace = self.read(of.take("grace"), duration_from_0);
         draft.seed = self.read(of.take("seed"), from_0);
+        draft.test_name = self.read(of.take("test_name"), text);
         draft.health_limits = self.health_limits(of.take("health_limits"));
     }
 

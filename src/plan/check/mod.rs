@@ -165,6 +165,7 @@ impl Draft {
             run_id: format!("lg-{:012x}", fresh_seed() & 0xffff_ffff_ffff),
             hash: String::new(),
             scenario: case.scenario,
+            test_name: self.test_name.as_ref().map(|name| name.value.clone()),
             simulated: self.simulated.clone(),
             server: settings.clone(),
             key_source: self.key_source(),

@@ -37,6 +37,7 @@ impl Draft {
             &self.junit,
             &self.html,
             &self.markdown,
+            &self.prom_out,
         ];
         let files: Vec<_> = files.into_iter().flatten().collect();
         for (number, file) in files.iter().enumerate() {
@@ -63,6 +64,7 @@ impl Draft {
             vllm: self.vllm_json.as_ref().map(|path| path.value.clone()),
             html: self.html.as_ref().map(|path| path.value.clone()),
             markdown: self.markdown.as_ref().map(|path| path.value.clone()),
+            prometheus: self.prom_out.as_ref().map(|path| path.value.clone()),
             record_log: self.record_log.as_ref().map(|path| path.value.clone()),
             schedule: self.schedule_out.as_ref().map(|path| path.value.clone()),
             junit: self.junit.as_ref().map(|path| path.value.clone()),

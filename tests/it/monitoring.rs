@@ -1,0 +1,176 @@
+//! Metrics for Prometheus: of results, by every route, held against the rules of the format.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use vllm_loadgen::observe::prometheus::samples;
+use vllm_loadgen::sim::Behavior;
+
+use crate::command::{code, folder, json, run, simulator, start, succeeds};
+
+/// Series with their labels in order, and their values.
+type Values = BTreeMap<String, f64>;
+
+/// Holds a text to the rules of format 0.0.4: what `promtool check metrics` looks at, and that no series repeats.
+pub fn check(text: &str) -> Values {
+    assert!(text.ends_with('\n') && !text.contains("NaN"), "{text}");
+    let mut read = samples(text);
+    let (mut values, mut families) = (Values::new(), BTreeSet::new());
+    let mut lines = text.lines().filter(|line| !line.starts_with('#'));
+    let types: BTreeMap<&str, &str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    let helps: BTreeSet<&str> =
+        text.lines().filter_map(|line| Some(line.strip_prefix("# HELP ")?.split_once(' ')?.0)).collect();
+    assert_eq!(helps, types.keys().copied().collect());
+    let mut last = "";
+    while let Some(sample) = read.next() {
+        let line = lines.next().expect("a line for each sample");
+        assert_eq!(
+            line.rsplit_once(' ').and_then(|(_, value)| value.parse().ok()),
+            Some(sample.value),
+            "{line}"
+        );
+        let base = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|suffix| sample.name.strip_suffix(suffix).filter(|base| types.contains_key(base)));
+        let family = base.unwrap_or(sample.name);
+        let kind = types.get(family).unwrap_or_else(|| panic!("no type: {line}"));
+        assert_eq!(sample.name.ends_with("_total"), *kind == "counter", "{line}");
+        assert!(base.is_none() || ["summary", "histogram"].contains(kind), "{line}");
+        if family != last {
+            assert!(families.insert(family), "{family} is not in one piece");
+        }
+        last = family;
+        let mut labels: Vec<_> =
+            sample.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        labels.sort();
+        let names: BTreeSet<_> = sample.labels.iter().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), labels.len(), "a label twice: {line}");
+        let series = format!("{}{{{}}}", sample.name, labels.join(","));
+        assert!(values.insert(series, sample.value).is_none(), "twice: {line}");
+    }
+    assert_eq!(read.unreadable_lines(), 0, "{text}");
+    values
+}
+
+fn read(folder: &Path, name: &str) -> String {
+    fs::read_to_string(folder.join(name)).expect("written")
+}
+
+fn near(value: f64, want: f64) -> bool {
+    (value - want).abs() <= 1e-9 * want.abs()
+}
+
+#[test]
+fn a_run_and_its_result_make_the_same_metrics() {
+    let (folder, server) = (folder(), start(Behavior { fail: 0.2, ..Behavior::flat_out() }));
+    let (at, url) = (folder.path(), server.url());
+    let ran = run(
+        at,
+        &[
+            "-q",
+            "--url",
+            &url,
+            "-r",
+            "400",
+            "-n",
+            "40",
+            "--max-tokens",
+            "5",
+            "--goodput",
+            "ttft:10s",
+            "--threshold",
+            "error_rate<0.001%",
+            "--threshold",
+            "error_rate < 0.001%",
+            "--threshold",
+            "requests_per_s>0.1",
+            "--test-name",
+            "night\"ly\n",
+            "-o",
+            "run.json",
+            "--prom-out",
+            "run.prom",
+        ],
+    );
+    assert_eq!(code(&ran), 99);
+    let text = read(at, "run.prom");
+    let values = check(&text);
+    let report = json(&at.join("run.json"));
+    let summary = &report["summary"];
+    let labels = "model=simulated-model";
+    let value = |name: &str, more: &str| {
+        let mut labels = vec![labels, "test=night\"ly"];
+        labels.extend(more.split(',').filter(|more| !more.is_empty()));
+        labels.sort_unstable();
+        let series = format!("vllm_loadgen_run_{name}{{{}}}", labels.join(","));
+        *values.get(&series).unwrap_or_else(|| panic!("no {series} in {text}"))
+    };
+    let latency = &summary["latency"];
+    for (name, field) in [
+        ("ttft", "ttft_ms"),
+        ("itl", "itl_ms"),
+        ("tpot", "tpot_ms"),
+        ("e2e", "e2e_ms"),
+        ("send_lag", "lag_ms"),
+        ("response_ttft", "response_ttft_ms"),
+    ] {
+        let of = |field_2: &str| latency[field][field_2].as_f64().expect("a number");
+        let p99 = of("p99");
+        assert!(near(value(&format!("{name}_seconds"), "quantile=0.99"), p99 / 1e3), "{name}");
+        assert_eq!(value(&format!("{name}_seconds_count"), ""), of("count"), "{name}");
+        assert!(near(value(&format!("{name}_seconds_sum"), ""), of("mean") * of("count") / 1e3), "{name}");
+    }
+    let failed = summary["requests"]["failed"].as_f64().expect("a number");
+    assert!(failed > 0.0);
+    assert_eq!(value("requests", "outcome=failed"), failed);
+    assert_eq!(value("errors", "kind=http_500"), failed);
+    assert!(near(value("error_ratio", ""), failed / 40.0));
+    assert_eq!(Some(value("goodput_ratio", "")), summary["goodput"]["share"].as_f64());
+    assert_eq!(value("threshold_failed", "threshold=error_rate<0.001%"), 1.0);
+    assert_eq!(value("threshold_failed", "threshold=requests_per_s>0.1"), 0.0);
+    assert!(value("end_timestamp_seconds", "") >= value("start_timestamp_seconds", ""));
+    let hash = report["plan"]["hash"].as_str().expect("text");
+    assert!(text.contains(&format!("config_hash=\"{hash}\"")), "{text}");
+    // no id of the run is in it: that would be a new series every day
+    assert!(!text.contains(report["plan"]["run_id"].as_str().expect("text")), "{text}");
+    succeeds(&run(at, &["report", "run.json", "--prom-out", "again.prom"]));
+    assert_eq!(read(at, "again.prom"), text);
+}
+
+#[test]
+fn runs_written_together_have_series_of_their_own() {
+    let (folder, server) = (folder(), simulator());
+    let (at, url) = (folder.path(), server.url());
+    let words =
+        ["-q", "--overwrite", "--url", &url, "--max-tokens", "2", "--prom-out", "runs.prom", "--no-csv"];
+    let series = |more: &[&str]| {
+        succeeds(&run(at, &[&words[..], more].concat()));
+        let values = check(&read(at, "runs.prom"));
+        let of_runs = values.into_keys().filter_map(|series| {
+            let labels = series.strip_prefix("vllm_loadgen_run_duration_seconds{")?;
+            Some(labels.replace("model=simulated-model,", ""))
+        });
+        of_runs.collect::<Vec<_>>()
+    };
+    assert_eq!(series(&["-n", "4"]), ["test=default}"]);
+    assert_eq!(
+        series(&["-n", "4", "--concurrent-tests", "1", "2"]),
+        ["test=default,threads=1}", "test=default,threads=2}"]
+    );
+    let rate = ["--request-rate", "500", "--compare", "2", "3"];
+    assert_eq!(series(&rate).len(), 2);
+    assert_eq!(series(&["-n", "4", "--runs", "2"]), ["run=1,test=default}", "run=2,test=default}"]);
+    let scenarios = r#"{"benchmark": {"test_name": "nightly"}, "test_scenarios": [
+        {"name": "Small", "completions": [2, 3], "prompt": "a"}, {"name": "Large", "completions": [2], "prompt": "b"}]}"#;
+    fs::write(at.join("c.json"), scenarios).expect("writable");
+    assert_eq!(
+        series(&["--config", "c.json", "--scenarios"]),
+        [
+            "completions=2,test=nightly/Large}",
+            "completions=2,test=nightly/Small}",
+            "completions=3,test=nightly/Small}",
+        ]
+    );
+}
