@@ -128,6 +128,9 @@ pub struct Flags {
     /// write the verdicts on the thresholds to this file, as JUnit XML
     #[argh(option, arg_name = "FILE")]
     pub junit: Option<String>,
+    /// mark the run with a name and a value, such as commit=4f2a91c; may be repeated, the last of a name counts
+    #[argh(option, arg_name = "K=V")]
+    pub label: Vec<String>,
     /// one run for each number of completions, side by side
     #[argh(option, arg_name = "N...")]
     pub compare: Option<String>,

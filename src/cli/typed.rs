@@ -10,7 +10,7 @@ use super::flags::{Flags, Selftest, Simulate};
 use crate::arrivals::Shape;
 use crate::error::Mistake;
 use crate::health::{Limits, TypedLimit};
-use crate::plan::{Draft, Extent, Given, MAX_THREADS, NetworkDraft, Origin, Slo};
+use crate::plan::{Draft, Extent, Given, MAX_THREADS, NetworkDraft, Origin, Slo, parse_label};
 use crate::secret::Secret;
 use crate::selftest::{self, Settings};
 use crate::sim::Behavior;
@@ -80,6 +80,11 @@ impl Typed {
                 .filter_map(|text| self.read("--threshold", Some(text), str::parse))
                 .collect(),
             junit: given("--junit", flags.junit.as_ref().map(PathBuf::from)),
+            labels: flags
+                .label
+                .iter()
+                .filter_map(|text| self.read("--label", Some(text), parse_label))
+                .collect(),
             grace: self.read("--grace", flags.grace.as_ref(), parse_duration),
             seed: self.whole("--seed", flags.seed.as_ref()),
             compare: self.read("--compare", flags.compare.as_ref(), numbers),

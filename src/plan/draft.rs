@@ -152,6 +152,8 @@ pub struct Draft {
     pub thresholds: Vec<Given<Threshold>>,
     /// File for the verdicts on them, as JUnit XML.
     pub junit: Option<Given<PathBuf>>,
+    /// Names and values by which the user tells runs apart; of one name, the last counts.
+    pub labels: Vec<Given<(String, String)>>,
     /// How long requests may go on once none is to be sent any more.
     pub grace: Option<Given<Duration>>,
     pub seed: Option<Given<u64>>,
@@ -225,6 +227,7 @@ impl Draft {
             max_error_rate: self.max_error_rate.or(base.max_error_rate),
             no_progress_timeout: self.no_progress_timeout.or(base.no_progress_timeout),
             thresholds: if self.thresholds.is_empty() { base.thresholds } else { self.thresholds },
+            labels: base.labels.into_iter().chain(self.labels).collect(),
             junit: self.junit.or(base.junit),
             seed: self.seed.or(base.seed),
             health_limits: self.health_limits.over(base.health_limits),

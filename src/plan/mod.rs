@@ -5,6 +5,7 @@
 
 mod check;
 mod draft;
+mod labels;
 mod metric;
 mod network;
 mod phases;
@@ -24,6 +25,7 @@ use sha2::{Digest, Sha256};
 pub use crate::backend::PROXY_VARIABLES;
 pub use check::MAX_THREADS;
 pub use draft::{ArrivalName, Draft, Given, Origin, ScenarioDraft};
+pub use labels::{Labels, MAX_LABELS, parse_label, shown_labels};
 pub use metric::{Metric, Quantity, Stat, Unit};
 pub use network::NetworkDraft;
 pub use phases::{Extent, Phases};
@@ -81,7 +83,7 @@ pub struct Plan {
     /// Names the run in request ids; new with each run.
     pub run_id: String,
     /// Tells plans apart that are not comparable: the first 16 digits of a SHA-256 over scenario, API, request, prompt
-    /// and load. Server, headers, key, timeouts, seed and run id are left out.
+    /// and load. Server, headers, key, timeouts, labels, seed and run id are left out.
     pub hash: String,
     /// Name of the scenario, if it is one.
     pub scenario: Option<String>,
@@ -114,6 +116,9 @@ pub struct Plan {
     /// What the run's figures are to keep.
     #[serde(default)]
     pub thresholds: Vec<Threshold>,
+    /// What the user calls the run; no part of what tells plans apart.
+    #[serde(default)]
+    pub labels: Labels,
     /// Source of all that is random.
     pub seed: u64,
 }

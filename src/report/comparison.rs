@@ -9,6 +9,7 @@ use super::junit::{Case, write_suites};
 use super::{Report, Tool};
 use crate::analysis::{Change, Comparison, Method, Outcome, Row, Side};
 use crate::health::Verdict;
+use crate::plan::{Labels, shown_labels};
 use crate::text::printable;
 use crate::units::{show_count, show_counted};
 
@@ -44,6 +45,8 @@ pub struct Compared {
     pub started: String,
     /// Its scenario, if it is one.
     pub scenario: Option<String>,
+    /// What its user called it.
+    pub labels: Labels,
     /// The model that was asked.
     pub model: String,
     /// What tells its plan from others.
@@ -61,6 +64,7 @@ impl Compared {
             file,
             started: report.started.clone(),
             scenario: report.plan.scenario.clone(),
+            labels: report.plan.labels.clone(),
             model: report.plan.request.model.clone(),
             plan_hash: report.plan.hash.clone(),
             health: report.health.verdict,
@@ -112,13 +116,10 @@ pub fn print_comparison(report: &ComparisonReport, color: bool, out: &mut dyn Wr
     for (name, runs) in [("Base", &report.base), ("New", &report.new)] {
         for (number, run) in runs.iter().enumerate() {
             let name = if number == 0 { name } else { "" };
-            writeln!(
-                out,
-                "  {name:<6} {}  ({}, {})",
-                printable(&run.file, 120),
-                run.started,
-                run.health.name()
-            )?;
+            let file = printable(&run.file, 120);
+            let known = [run.started.clone(), run.health.name().to_owned(), shown_labels(&run.labels)];
+            let known: Vec<String> = known.into_iter().filter(|part| !part.is_empty()).collect();
+            writeln!(out, "  {name:<6} {file}  ({})", known.join(", "))?;
         }
     }
     writeln!(out, "\n{}", decided_by(comparison))?;
@@ -234,7 +235,11 @@ pub fn write_comparison_markdown(report: &ComparisonReport, out: &mut dyn Write)
         )?;
     }
     writeln!(out, "\n{}.", markdown(&decided_by(comparison)))?;
-    let files = |runs: &[Compared]| runs.iter().map(|run| markdown(&run.file)).collect::<Vec<_>>().join(", ");
+    let named = |run: &Compared| match shown_labels(&run.labels) {
+        labels if labels.is_empty() => markdown(&run.file),
+        labels => format!("{} ({})", markdown(&run.file), markdown(&labels)),
+    };
+    let files = |runs: &[Compared]| runs.iter().map(named).collect::<Vec<_>>().join(", ");
     writeln!(out, "Base: {}. New: {}.", files(&report.base), files(&report.new))?;
     let notes =
         comparison.metrics.iter().filter_map(|row| Some(format!("{}: {}", row.metric, row.note.as_ref()?)));

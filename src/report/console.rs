@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::Report;
 use crate::analysis::{Figure, Judgement, Outcome, Sweep, remarks, spreads};
 use crate::health::{Health, Verdict};
-use crate::plan::{Metric, Quantity, Stat, SuiteKind};
+use crate::plan::{Metric, Quantity, Stat, SuiteKind, shown_labels};
 use crate::stats::Interval;
 use crate::summary::{Distribution, RetryAfter, STATISTICS, Statistic, Summary};
 use crate::text::printable;
@@ -67,6 +67,9 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         row("", "these figures say nothing of a real server", out)?;
     }
     row("Model", &printable(&plan.request.model, 120), out)?;
+    if !plan.labels.is_empty() {
+        row("Labels", &shown_labels(&plan.labels), out)?;
+    }
     row("Load", &plan.load.to_string(), out)?;
     row("Request", &request(report), out)?;
     if let Some(source) = &plan.key_source {

@@ -1,5 +1,6 @@
 //! Runs as CSV (RFC 4180), one row each, for spreadsheets.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -7,15 +8,18 @@ use super::Report;
 use crate::arrivals::Shape;
 use crate::summary::{Distribution, STATISTICS, Summary};
 
-/// Writes a header and a row for each report. Unknown is an empty cell.
+/// Writes a header and a row for each report. Unknown is an empty cell. Each label that a report bears has a column.
 ///
 /// # Errors
 /// Those of the writer.
 pub fn write_csv<'a>(reports: impl IntoIterator<Item = &'a Report>, out: &mut dyn Write) -> io::Result<()> {
     let mut csv = ::csv::WriterBuilder::new().terminator(::csv::Terminator::CRLF).from_writer(out);
+    let reports: Vec<&Report> = reports.into_iter().collect();
+    let labels: BTreeSet<&str> =
+        reports.iter().flat_map(|report| report.plan.labels.keys().map(String::as_str)).collect();
     let mut has_header = false;
     for report in reports {
-        let cells = cells(report);
+        let cells = cells(report, &labels);
         if !std::mem::replace(&mut has_header, true) {
             csv.write_record(cells.iter().map(|(name, _)| name))?;
         }
@@ -37,7 +41,7 @@ pub fn write_schedule(moments: impl Iterator<Item = Duration>, out: &mut dyn Wri
 }
 
 /// Names and values of one row, in the order of the columns.
-fn cells(report: &Report) -> Vec<(String, String)> {
+fn cells(report: &Report, labels: &BTreeSet<&str>) -> Vec<(String, String)> {
     let (plan, summary) = (&report.plan, &report.summary);
     let mut row = Row(Vec::new());
     row.text("scenario", plan.scenario.as_deref().unwrap_or_default());
@@ -63,6 +67,10 @@ fn cells(report: &Report) -> Vec<(String, String)> {
     row.number("seed", Some(plan.seed));
     row.text("arrivals", &plan.load.arrivals.as_ref().map(ToString::to_string).unwrap_or_default());
     row.text("schedule_hash", report.schedule.as_ref().map_or("", |schedule| &schedule.hash));
+    for name in labels {
+        let value = plan.labels.get(*name).map_or("", String::as_str);
+        row.text(&format!("label_{name}"), value);
+    }
     row.0
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::Report;
 use super::naming::{headline_e2e, headline_ttft, headline_words, is_open, run_names};
 use crate::health::Verdict;
-use crate::plan::SuiteKind;
+use crate::plan::{SuiteKind, shown_labels};
 use crate::summary::Distribution;
 use crate::text::printable;
 use crate::units::{show_count, show_counted, show_share, significant};
@@ -54,6 +54,10 @@ fn write_several(reports: &[Report], names: &[String], out: &mut dyn Write) -> i
     writeln!(out, "### vllm-loadgen: {} runs side by side\n", reports.len())?;
     let mut head = vec!["run", "client", "success", "completions/s", "output tokens/s"];
     head.extend(["E2E p50", "E2E p99", "TTFT p50", "TTFT p99", "ITL p50", "ITL p99"]);
+    let is_labelled = reports.iter().any(|report| !report.plan.labels.is_empty());
+    if is_labelled {
+        head.push("labels");
+    }
     table(&head, out)?;
     for (report, name) in reports.iter().zip(names) {
         let rates = &report.summary.throughput;
@@ -68,6 +72,9 @@ fn write_several(reports: &[Report], names: &[String], out: &mut dyn Write) -> i
         for distribution in [headline_e2e(report), headline_ttft(report), itl] {
             cells.push(number(distribution.map(|d| d.median)));
             cells.push(number(distribution.map(|d| d.percentiles.p99)));
+        }
+        if is_labelled {
+            cells.push(code(&shown_labels(&report.plan.labels)));
         }
         row(&cells, out)?;
     }
@@ -159,16 +166,18 @@ fn errors(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 fn manifest(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let (tool, plan) = (&report.tool, &report.plan);
     let schedule = report.schedule.as_ref().map(|s| format!(", schedule {}", code(&s.hash)));
+    let labels = (!plan.labels.is_empty()).then(|| format!(" · {}", code(&shown_labels(&plan.labels))));
     writeln!(
         out,
-        "<sub>{} {} · {} · started {} · plan {}{} · seed {}</sub>",
+        "<sub>{} {} · {} · started {} · plan {}{} · seed {}{}</sub>",
         code(&tool.name),
         code(&tool.version),
         code(&plan.server.endpoint.shown()),
         code(&report.started),
         code(&plan.hash),
         schedule.unwrap_or_default(),
-        plan.seed
+        plan.seed,
+        labels.unwrap_or_default()
     )
 }
 

@@ -9,6 +9,7 @@ mod failures;
 mod faults;
 mod framing;
 mod gates;
+mod labels;
 mod monitoring;
 mod network;
 mod pages;

@@ -24,7 +24,7 @@ pub fn check(text: &str) -> Values {
         text.lines().filter_map(|line| Some(line.strip_prefix("# HELP ")?.split_once(' ')?.0)).collect();
     assert_eq!(helps, types.keys().copied().collect());
     let mut last = "";
-    while let Some(sample) = read.next() {
+    for sample in read.by_ref() {
         let line = lines.next().expect("a line for each sample");
         assert_eq!(
             line.rsplit_once(' ').and_then(|(_, value)| value.parse().ok()),

@@ -46,7 +46,7 @@ const SERVER: [&str; 15] = [
     "unix_socket",
     "proxy",
 ];
-const BENCHMARK: [&str; 27] = [
+const BENCHMARK: [&str; 29] = [
     "health_limits",
     "max_concurrent_requests",
     "default_prompt",
@@ -68,6 +68,7 @@ const BENCHMARK: [&str; 27] = [
     "max_error_rate",
     "no_progress_timeout",
     "thresholds",
+    "labels",
     "request_rate",
     "ramp_up",
     "stages",
@@ -242,6 +243,7 @@ impl<'t> Reading<'t> {
         draft.max_error_rate = self.read(of.take("max_error_rate"), share);
         draft.no_progress_timeout = self.read(of.take("no_progress_timeout"), duration);
         draft.thresholds = self.thresholds(of.take("thresholds"));
+        draft.labels = self.labels(of.take("labels"));
         draft.grace = self.read(of.take("grace"), duration_from_0);
         draft.seed = self.read(of.take("seed"), from_0);
         draft.test_name = self.read(of.take("test_name"), text);
@@ -325,6 +327,15 @@ impl<'t> Reading<'t> {
         let label = format!("an item of {}", entry.label);
         let item = |raw| Entry { label: label.clone(), field: entry.field.clone(), raw };
         items.into_iter().filter_map(|raw| self.given(&item(raw), threshold)).collect()
+    }
+
+    /// `{"commit": "4f2a91c"}`; each keeps its own place.
+    fn labels(&mut self, entry: Option<Entry<'t>>) -> Vec<Given<(String, String)>> {
+        let labels = self.members(entry, None).0;
+        labels
+            .into_iter()
+            .filter_map(|(name, entry)| self.read(Some(entry), |raw| Ok((name, text(raw)?))))
+            .collect()
     }
 
     /// `{"lag_p99": "5ms,50ms"}`.

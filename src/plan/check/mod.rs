@@ -11,6 +11,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::draft::{Draft, Given};
+use super::labels::{self, Labels};
 use super::{ErrorLimits, Load, Plan, Rule, Suite, SuiteKind, Threshold, defaults};
 use crate::backend::Settings;
 use crate::error::{Error, Mistake};
@@ -53,6 +54,7 @@ impl Draft {
         self.request_limits(&cases, &mut found);
         self.thresholds(&mut found);
         self.runs(&mut found);
+        let labels = labels::checked(&self.labels, &mut |mistake| found.add(mistake));
         let settings = self.settings(&mut found);
         let (Some(settings), true) = (settings, found.0.is_empty()) else {
             return Err(Error::Usage(found.0));
@@ -69,7 +71,7 @@ impl Draft {
             .map(|((case, load), number)| {
                 // runs that are to be the same draw anew: other salts, so that no run's prompts are in a cache by the last
                 let seed = if kind == SuiteKind::Runs { seed.wrapping_add(number) } else { seed };
-                self.plan(case, load, &settings, &model, seed)
+                Plan { labels: labels.clone(), ..self.plan(case, load, &settings, &model, seed) }
             })
             .collect();
         Ok(Suite { kind, plans, outputs })
@@ -184,6 +186,7 @@ impl Draft {
                 },
             },
             thresholds: self.thresholds.iter().map(|given| given.value.clone()).collect(),
+            labels: Labels::new(),
             seed,
         };
         plan.hashed()

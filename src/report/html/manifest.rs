@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::escape::Text;
 use super::table::{Columns, write_pairs, write_table};
+use crate::plan::shown_labels;
 use crate::report::Report;
 use crate::units::{show_count, significant};
 
@@ -35,6 +36,9 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
         ("Seed", plan.seed.to_string()),
         ("Plan hash", plan.hash.clone()),
     ];
+    if !plan.labels.is_empty() {
+        facts.push(("Labels", shown_labels(&plan.labels)));
+    }
     if let Some(schedule) = &report.schedule {
         facts.push(("Schedule hash", format!("{} ({} requests)", schedule.hash, show_count(schedule.count))));
     }
