@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::console::{interval, painted, print_table, shown, table};
+use super::console::{painted, print_table, table};
+use super::judged::{UNKNOWN, interval, shown};
 use super::junit::{Case, write_suites};
 use super::{Report, Tool};
 use crate::analysis::{Change, Comparison, Method, Outcome, Row, Side};
@@ -166,8 +167,6 @@ fn cells(row: &Row) -> [String; 9] {
         format!("{}{p}", row.verdict.name()),
     ]
 }
-
-const UNKNOWN: &str = "–";
 
 /// `▲ +12.3%`.
 fn change(row: &Row) -> String {

@@ -5,16 +5,13 @@ use std::io::{self, Write};
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::Report;
-use crate::analysis::{Figure, Judgement, Outcome, Sweep, remarks, spreads};
+use super::judged::{UNKNOWN, goodput, interval, judgement, shown};
+use crate::analysis::{Judgement, Outcome, Sweep, remarks, spreads};
 use crate::health::{Health, Verdict};
 use crate::plan::{Metric, Quantity, Stat, SuiteKind, shown_labels};
-use crate::stats::Interval;
 use crate::summary::{Distribution, RetryAfter, STATISTICS, Statistic, Summary};
 use crate::text::printable;
 use crate::units::{show_count, show_counted, show_duration, show_share, significant};
-
-/// Where a quantity is unknown.
-const UNKNOWN: &str = "–";
 
 /// Writes one run: what was done, whether this client can be believed, what came of it, and what that says.
 ///
@@ -135,12 +132,8 @@ fn requests(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let sent = show_count(requests.sent);
     row("Requests", &format!("{sent} sent: {ok} ok, {failed} failed{by_client}{not_sent}"), out)?;
     row("Success rate", &rate, out)?;
-    if let Some(goodput) = &summary.goodput {
-        let share = goodput.share.map_or(UNKNOWN.to_owned(), show_share);
-        let rate = goodput.requests_per_s.map_or(UNKNOWN.to_owned(), significant);
-        let slos = report.plan.slos.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let good = show_count(goodput.good);
-        row("Goodput", &format!("{share}, {rate} requests/s: {good} met {slos}"), out)?;
+    if let Some(goodput) = goodput(report) {
+        row("Goodput", &goodput, out)?;
     }
     let seconds = summary.duration_s.map(|s| format!("{} s", significant(s)));
     row("Duration", &seconds.unwrap_or(UNKNOWN.to_owned()), out)?;
@@ -169,35 +162,6 @@ fn thresholds(judged: &[Judgement], color: bool, out: &mut dyn Write) -> io::Res
         writeln!(out, "  {verdict} {:<24} {}", one.threshold, judgement(one))?;
     }
     Ok(())
-}
-
-/// The figure of a judgement in words: `431 ms, 95% from 402 to 466, n 4,096; …`.
-pub(super) fn judgement(judged: &Judgement) -> String {
-    let unit = judged.unit.as_deref().unwrap_or_default();
-    let number = |value: f64| shown(value, unit);
-    let mut words = match judged.value {
-        None => UNKNOWN.to_owned(),
-        Some(Figure::Health(verdict)) => verdict.name().to_owned(),
-        Some(Figure::Number(value)) if unit == "share" => number(value),
-        Some(Figure::Number(value)) => format!("{} {unit}", number(value)),
-    };
-    if let Some(ci95) = judged.ci95 {
-        words.push_str(&format!(", 95% {}", interval(ci95, unit)));
-    }
-    words.push_str(&judged.n.map(|n| format!(", n {}", show_count(n))).unwrap_or_default());
-    words.push_str(&judged.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default());
-    words
-}
-
-/// A figure without its unit, shares as percentages.
-pub(super) fn shown(value: f64, unit: &str) -> String {
-    if unit == "share" { format!("{}%", significant(value * 100.0)) } else { significant(value) }
-}
-
-/// `402 to 466`, with a dash for an end that nothing bounds.
-pub(super) fn interval(interval: Interval, unit: &str) -> String {
-    let end = |end: Option<f64>| end.map_or(UNKNOWN.to_owned(), |end| shown(end, unit));
-    format!("{} to {}", end(interval.low), end(interval.high))
 }
 
 fn throughput(report: &Report, out: &mut dyn Write) -> io::Result<()> {

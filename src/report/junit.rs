@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::Report;
-use super::console::judgement;
+use super::judged::judgement;
 use crate::analysis::Outcome;
 
 /// One case of a suite.

@@ -3,7 +3,9 @@
 use std::io::{self, Write};
 
 use super::Report;
+use super::judged::{goodput, threshold_lines, thresholds_in_short};
 use super::naming::{headline_e2e, headline_ttft, headline_words, is_open, run_names};
+use crate::analysis::Outcome;
 use crate::health::Verdict;
 use crate::plan::{SuiteKind, shown_labels};
 use crate::summary::Distribution;
@@ -101,6 +103,7 @@ fn is_clean(report: &Report) -> bool {
         && report.complete
         && report.summary.errors.is_empty()
         && report.warnings.is_empty()
+        && !report.breaks_threshold(true)
 }
 
 fn verdicts(report: &Report) -> String {
@@ -117,13 +120,23 @@ fn verdicts(report: &Report) -> String {
         (false, Some(limit)) => format!("❌ ended early: {}", code(limit)),
         (false, None) => "❌ incomplete: ended before its planned end".to_owned(),
     };
+    let thresholds = thresholds_in_short(report).map_or(String::new(), |(worst, words)| {
+        let mark = match worst {
+            Outcome::Passed => "✅",
+            Outcome::Inconclusive => "⚠️",
+            Outcome::Failed => "❌",
+        };
+        format!(" · {mark} {}", words.to_lowercase())
+    });
     let simulated = if report.plan.simulated.is_some() { " · ⚠️ simulated server" } else { "" };
-    format!("{client} · {errors} · {end}{simulated}")
+    format!("{client} · {errors} · {end}{thresholds}{simulated}")
 }
 
 fn reasons(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let goodput = goodput(report).map(|words| format!("goodput {words}"));
+    let thresholds = threshold_lines(report).chain(goodput).map(|line| code(&line));
     let reasons = report.health.reasons.iter().chain(&report.warnings);
-    let mut reasons = reasons.map(|reason| plain(reason)).peekable();
+    let mut reasons = reasons.map(|reason| plain(reason)).chain(thresholds).peekable();
     let is_some = reasons.peek().is_some();
     reasons.try_for_each(|reason| writeln!(out, "- {reason}"))?;
     if is_some { writeln!(out) } else { Ok(()) }

@@ -9,6 +9,7 @@ mod detail;
 mod file;
 mod html;
 mod json;
+mod judged;
 mod junit;
 mod markdown;
 mod naming;

@@ -84,6 +84,26 @@ fn runs_of_every_kind_have_a_page() {
     }
 }
 
+#[test]
+fn thresholds_and_goodput_are_on_the_pages() {
+    let (folder, server) = (folder(), simulator());
+    let at = folder.path();
+    let words = ["-q", "--url", &server.url(), "-n", "40", "--max-tokens", "3", "--goodput", "e2e:1h"];
+    let limits = ["--threshold", "e2e.p50<1h", "--threshold", "error_rate>5%"];
+    let pages = ["--html", "run.html", "--markdown", "run.md"];
+    assert_eq!(code(&run(at, &[&words[..], &limits, &pages].concat())), 99);
+    let (html, markdown) = (read(at, "run.html"), read(at, "run.md"));
+    check(&html);
+    for part in
+        ["1 of 2 thresholds broken", "e2e.p50&lt;1h passed: ", "error_rate&gt;5% failed: ", "Goodput: 100%"]
+    {
+        assert!(html.contains(part), "{part}: {html}");
+    }
+    for part in ["❌ 1 of 2 thresholds broken", "- `e2e.p50<1h passed: ", "- `goodput 100%, "] {
+        assert!(markdown.contains(part), "{part}: {markdown}");
+    }
+}
+
 /// Puts the text into every word of a result that is not one of ours.
 fn spoil(result: &mut Value, text: &str) {
     for path in [

@@ -39,6 +39,10 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
     if !plan.labels.is_empty() {
         facts.push(("Labels", shown_labels(&plan.labels)));
     }
+    let network = plan.server.network.told();
+    if !network.is_empty() {
+        facts.push(("Network", network.join("; ")));
+    }
     if let Some(schedule) = &report.schedule {
         facts.push(("Schedule hash", format!("{} ({} requests)", schedule.hash, show_count(schedule.count))));
     }

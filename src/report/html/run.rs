@@ -8,9 +8,10 @@ use super::over_time::over_time;
 use super::svg::Chart;
 use super::table::{Columns, write_pairs, write_table};
 use super::words::{show_rate, show_success, show_time};
-use crate::analysis::remarks;
+use crate::analysis::{Outcome, remarks};
 use crate::health::Verdict;
 use crate::report::Report;
+use crate::report::judged::{goodput, threshold_lines, thresholds_in_short};
 use crate::report::naming::{headline_e2e, headline_ttft, headline_words, is_open};
 use crate::summary::{Distribution, RetryAfter, STATISTICS, Statistic};
 use crate::text::printable;
@@ -92,6 +93,14 @@ fn verdicts(report: &Report) -> Vec<(Mood, String, Vec<String>)> {
         (errors.0, errors.1, apart),
         end,
     ];
+    if let Some((worst, words)) = thresholds_in_short(report) {
+        let mood = match worst {
+            Outcome::Passed => Mood::Good,
+            Outcome::Inconclusive => Mood::Doubtful,
+            Outcome::Failed => Mood::Bad,
+        };
+        all.push((mood, words, threshold_lines(report).collect()));
+    }
     if let Some(simulated) = &report.plan.simulated {
         let why = "these figures say nothing of a real server".to_owned();
         all.push((Mood::Doubtful, "Simulated server".to_owned(), vec![why, printable(simulated, 400)]));
@@ -188,7 +197,11 @@ fn tiles(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             Text(&beside)
         )?;
     }
-    writeln!(out, "</dl>")
+    writeln!(out, "</dl>")?;
+    match goodput(report) {
+        Some(words) => writeln!(out, "<p>Goodput: {}</p>", Text(&words)),
+        None => Ok(()),
+    }
 }
 
 /// The statistics of a row; the median is there as p50.

@@ -1,0 +1,77 @@
+//! What became of thresholds, in the words that all reports share.
+
+use crate::analysis::{Figure, Judgement, Outcome};
+use crate::report::Report;
+use crate::stats::Interval;
+use crate::units::{show_count, show_counted, show_share, significant};
+
+/// What stands for an unknown figure.
+pub(super) const UNKNOWN: &str = "–";
+
+/// The figure of a judgement in words: `431 ms, 95% from 402 to 466, n 4,096; …`.
+pub(super) fn judgement(judged: &Judgement) -> String {
+    let unit = judged.unit.as_deref().unwrap_or_default();
+    let number = |value: f64| shown(value, unit);
+    let mut words = match judged.value {
+        None => UNKNOWN.to_owned(),
+        Some(Figure::Health(verdict)) => verdict.name().to_owned(),
+        Some(Figure::Number(value)) if unit == "share" => number(value),
+        Some(Figure::Number(value)) => format!("{} {unit}", number(value)),
+    };
+    if let Some(ci95) = judged.ci95 {
+        words.push_str(&format!(", 95% {}", interval(ci95, unit)));
+    }
+    words.push_str(&judged.n.map(|n| format!(", n {}", show_count(n))).unwrap_or_default());
+    words.push_str(&judged.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default());
+    words
+}
+
+/// A figure without its unit, shares as percentages.
+pub(super) fn shown(value: f64, unit: &str) -> String {
+    if unit == "share" { format!("{}%", significant(value * 100.0)) } else { significant(value) }
+}
+
+/// `402 to 466`, with a dash for an end that nothing bounds.
+pub(super) fn interval(interval: Interval, unit: &str) -> String {
+    let end = |end: Option<f64>| end.map_or(UNKNOWN.to_owned(), |end| shown(end, unit));
+    format!("{} to {}", end(interval.low), end(interval.high))
+}
+
+/// What became of a run's thresholds: whether any was broken, and a line such as `1 of 3 thresholds broken, 1
+/// inconclusive`. `None` where it had none.
+pub(super) fn thresholds_in_short(report: &Report) -> Option<(Outcome, String)> {
+    let count = |outcome| report.thresholds.iter().filter(|judged| judged.verdict == outcome).count();
+    let (all, broken, unsure) =
+        (report.thresholds.len(), count(Outcome::Failed), count(Outcome::Inconclusive));
+    let of_all = show_counted(all as u64, "threshold");
+    let mut words = match broken {
+        0 if unsure == 0 => format!("{of_all} kept"),
+        0 => format!("No threshold of {all} broken"),
+        _ => format!("{broken} of {of_all} broken"),
+    };
+    if unsure > 0 {
+        words.push_str(&format!(", {unsure} inconclusive"));
+    }
+    let worst = match (broken, unsure) {
+        (0, 0) => Outcome::Passed,
+        (0, _) => Outcome::Inconclusive,
+        _ => Outcome::Failed,
+    };
+    (all > 0).then_some((worst, words))
+}
+
+/// A line for each threshold: what it was, whether it was kept, and the figure.
+pub(super) fn threshold_lines(report: &Report) -> impl Iterator<Item = String> + '_ {
+    let line =
+        |judged: &Judgement| format!("{} {}: {}", judged.threshold, judged.verdict.name(), judgement(judged));
+    report.thresholds.iter().map(line)
+}
+
+/// The goodput in words, `94.2%, 12.1 requests/s: 471 met ttft:500ms`. `None` where no objective was set.
+pub(super) fn goodput(report: &Report) -> Option<String> {
+    let goodput = report.summary.goodput.as_ref()?;
+    let share = goodput.share.map_or(UNKNOWN.to_owned(), show_share);
+    let rate = goodput.requests_per_s.map_or(UNKNOWN.to_owned(), significant);
+    let slos = report.plan.slos.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    Some(format!("{share}, {rate} requests/s: {} met {slos}", show_count(goodput.good)))
+}
