@@ -63,6 +63,7 @@ pub mod units;
 
 pub mod arrivals;
 pub mod failure;
+pub mod scrape;
 
 pub mod wire;
 

@@ -2,6 +2,7 @@
 
 mod compare;
 mod files;
+mod live;
 mod made;
 mod report;
 mod run;

@@ -1,6 +1,7 @@
 //! Makes the runs of an order, one after another.
 
 use super::files::{Files, RunFiles, detail_log};
+use super::live::Live;
 use super::made::Made;
 use super::{Streams, remark_hits};
 use crate::accuracy::Calibration;
@@ -13,7 +14,7 @@ use crate::error::{Error, ExitCode};
 use crate::health::{self, Verdict};
 use crate::plan::{Plan, Suite};
 use crate::record::Sink;
-use crate::report::{self, DetailLog, Progress, Report, VllmRows};
+use crate::report::{self, DetailLog, Progress, Report};
 use crate::sim::Simulator;
 
 /// Makes the runs of an order, one after another. Files are made before the first request.
@@ -41,7 +42,8 @@ pub fn run(mut order: RunOrder, stop: &Stop, streams: &mut Streams<'_>) -> Resul
         warn(&plan.server, streams);
     }
     let files = Files::create(&suite)?;
-    let code = make_runs(&suite, files, &order, stop, streams);
+    let live = suite.outputs.metrics_listen.map(|address| Live::start(address, streams)).transpose()?;
+    let code = make_runs(&suite, files, live, &order, stop, streams);
     if let Some(simulator) = &simulator {
         remark_hits(simulator, streams);
     }
@@ -64,6 +66,7 @@ fn start(behavior: crate::sim::Behavior) -> Result<Simulator, Error> {
 fn make_runs(
     suite: &Suite,
     files: Files,
+    live: Option<Live>,
     order: &RunOrder,
     stop: &Stop,
     streams: &mut Streams<'_>,
@@ -73,7 +76,7 @@ fn make_runs(
         let moments = plan.schedule().into_iter().flatten();
         made.written.push(file.finish(|out| report::write_schedule(moments, out))?);
     }
-    let ended = made.all(suite, files.runs, order, stop, streams);
+    let ended = made.all(suite, files.runs, live.as_ref(), order, stop, streams);
     made.keep(ended);
     if made.reports.len() > 1 {
         made.print(streams, |reports, out| report::print_sweep(suite.kind, reports, out));
@@ -87,8 +90,13 @@ fn make_runs(
         made.keep_file(written);
     }
     made.write_pages(files.pages, suite.kind, &[]);
-    let reports = made.finish(streams)?;
-    Ok(exit_code(&reports, order.strict))
+    // what is there is told before anybody is waited for
+    let results = live.map(|live| (live, made.reports.clone()));
+    let reports = made.finish(streams);
+    if let Some((live, results)) = results {
+        live.end(&results, stop, streams);
+    }
+    Ok(exit_code(&reports?, order.strict))
 }
 
 impl Made {
@@ -96,6 +104,7 @@ impl Made {
         &mut self,
         suite: &Suite,
         files: Vec<RunFiles>,
+        live: Option<&Live>,
         order: &RunOrder,
         stop: &Stop,
         streams: &mut Streams<'_>,
@@ -113,6 +122,7 @@ impl Made {
             let calibration = calibrated(plan, order, stop, streams)?;
             let wants_detail = suite.outputs.detail && !files.json.is_empty();
             let log = files.log.as_mut().map(|(_, log)| log);
+            let mut counted = live.map(|live| live.metrics.run(plan));
             let run = Run {
                 sinks: vec![],
                 record_log: log,
@@ -120,8 +130,9 @@ impl Made {
                 calibration,
                 stop,
             };
-            let rows = files.vllm.as_mut().map(|(_, rows)| rows);
-            let (report, detail) = make_run(plan, wants_detail, rows, run, order.quiet)?;
+            let rows = files.vllm.iter_mut().map(|(_, rows)| rows as &mut dyn Sink);
+            let more = rows.chain(counted.iter_mut().map(|live| live as &mut dyn Sink)).collect();
+            let (report, detail) = make_run(plan, wants_detail, more, run, order.quiet)?;
             self.write(&report, detail, files);
             self.reports.push(report);
             let color = streams.color;
@@ -165,7 +176,7 @@ fn calibrated(
 fn make_run(
     plan: &Plan,
     wants_detail: bool,
-    vllm: Option<&mut VllmRows>,
+    more: Vec<&mut dyn Sink>,
     run: Run<'_, '_>,
     is_quiet: bool,
 ) -> Result<(Report, Option<DetailLog>), Error> {
@@ -179,9 +190,7 @@ fn make_run(
     if let Some(detail) = &mut detail {
         sinks.push(detail);
     }
-    if let Some(rows) = vllm {
-        sinks.push(rows);
-    }
+    sinks.extend(more.into_iter().map(|sink| sink as &mut dyn Sink));
     let report = benchmark::run(plan, Run { sinks, ..run });
     progress.finish();
     Ok((report?, detail))

@@ -212,6 +212,9 @@ pub struct Flags {
     /// write the results of all runs as metrics for Prometheus, such as for node_exporter's textfile collector
     #[argh(option, arg_name = "FILE")]
     pub prom_out: Option<String>,
+    /// serve the metrics of the running runs there, such as 127.0.0.1:9464, until one scrape after the end or 15s
+    #[argh(option, arg_name = "ADDRESS")]
+    pub metrics_listen: Option<String>,
     /// what to call the test in metrics, their label test (default: the scenario's name, or default)
     #[argh(option, arg_name = "NAME")]
     pub test_name: Option<String>,

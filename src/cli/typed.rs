@@ -1,5 +1,6 @@
 //! From text to values: numbers, times, headers; what cannot be read is noted and the rest goes on.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -102,6 +103,7 @@ impl Typed {
             html: given("--html", flags.html.as_ref().map(PathBuf::from)),
             markdown: given("--markdown", flags.markdown.as_ref().map(PathBuf::from)),
             prom_out: given("--prom-out", flags.prom_out.as_ref().map(PathBuf::from)),
+            metrics_listen: self.read("--metrics-listen", flags.metrics_listen.as_ref(), listen_address),
             record_log: given("--record-log", flags.record_log.as_ref().map(PathBuf::from)),
             schedule_out: given("--schedule-out", flags.schedule_out.as_ref().map(PathBuf::from)),
             no_csv: flags.no_csv,
@@ -300,6 +302,16 @@ fn numbers(text: &str) -> Result<Vec<u64>, String> {
             whole(part).map_err(|_| format!("'{part}' is not a whole number; write such as 10 50 100"))
         })
         .collect()
+}
+
+/// `127.0.0.1:9464`, or a port alone, which is one of this machine.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix("localhost:").unwrap_or(text).parse().ok();
+    let local = port.map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    local.or_else(|| text.parse().ok()).ok_or_else(|| {
+        "is no address to listen at; write such as 127.0.0.1:9464, or 0.0.0.0:9464 for all networks"
+            .to_owned()
+    })
 }
 
 fn slos(text: &str) -> Result<Vec<Slo>, String> {

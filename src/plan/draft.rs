@@ -1,6 +1,7 @@
 //! What was typed, with where it was typed; nothing of it is believed yet.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -177,6 +178,8 @@ pub struct Draft {
     pub markdown: Option<Given<PathBuf>>,
     /// File for the results as metrics, for Prometheus.
     pub prom_out: Option<Given<PathBuf>>,
+    /// Where metrics are served while the runs go on.
+    pub metrics_listen: Option<Given<SocketAddr>>,
     pub schedule_out: Option<Given<PathBuf>>,
     /// File for the object of vLLM's own benchmark.
     pub vllm_json: Option<Given<PathBuf>>,
@@ -244,6 +247,7 @@ impl Draft {
             html: self.html.or(base.html),
             markdown: self.markdown.or(base.markdown),
             prom_out: self.prom_out.or(base.prom_out),
+            metrics_listen: self.metrics_listen.or(base.metrics_listen),
             schedule_out: self.schedule_out.or(base.schedule_out),
             vllm_json: self.vllm_json.or(base.vllm_json),
             record_log: self.record_log.or(base.record_log),

@@ -14,6 +14,7 @@ mod threshold;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -335,6 +336,8 @@ pub struct Outputs {
     pub markdown: Option<PathBuf>,
     /// The results of all runs as metrics, for Prometheus.
     pub prometheus: Option<PathBuf>,
+    /// Where metrics are served while the runs go on.
+    pub metrics_listen: Option<SocketAddr>,
     /// Record log of the one run; compressed if its name ends in `.gz`.
     pub record_log: Option<PathBuf>,
     /// CSV of when the one run's requests are due.

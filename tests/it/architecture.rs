@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The rooms, lowest first. A room uses itself and the levels before its own; rooms of one level do not meet.
 const LEVELS: &[&[&str]] = &[
     &["clock", "error", "random", "secret", "stats", "text", "units"],
-    &["arrivals", "failure"],
+    &["arrivals", "failure", "scrape"],
     &["wire"],
     &["record"],
     &["backend", "observe", "summary", "workload"],
@@ -73,7 +73,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("log", &[]),
     ("memchr", &["cli", "observe", "wire"]),
     ("nix", &["backend", "health", "sim"]),
-    ("parking_lot", &["backend", "clock", "engine", "sim", "watch"]),
+    ("parking_lot", &["backend", "clock", "engine", "report", "sim", "watch"]),
     ("rand", &["random", "sim", "workload"]),
     ("rand_chacha", &["random", "sim"]),
     ("rand_distr", &["arrivals"]),

@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
+use serde_json::Value;
 use vllm_loadgen::observe::prometheus::samples;
 use vllm_loadgen::sim::Behavior;
 
-use crate::command::{code, folder, json, run, simulator, start, succeeds};
+use crate::command::{code, err, folder, json, run, simulator, start, succeeds};
 
 /// Series with their labels in order, and their values.
 type Values = BTreeMap<String, f64>;
@@ -173,4 +177,71 @@ fn runs_written_together_have_series_of_their_own() {
             "completions=3,test=nightly/Small}",
         ]
     );
+}
+
+/// What is served there, or nothing where nobody listens.
+fn scrape(url: &str) -> Option<String> {
+    let address = url.strip_prefix("http://")?.strip_suffix("/metrics")?;
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n").ok()?;
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).ok()?;
+    let (head, body) = reply.split_once("\r\n\r\n")?;
+    assert!(head.contains("200 OK") && head.contains("version=0.0.4"), "{head}");
+    Some(body.to_owned())
+}
+
+#[test]
+fn a_run_is_scraped_while_it_goes_on_and_once_after() {
+    let (folder, server) = (folder(), start(Behavior { fail: 0.1, ..Behavior::flat_out() }));
+    let words = ["--url", &server.url(), "-r", "200", "-n", "60", "--max-tokens", "4", "--test-name", "live"];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_vllm-loadgen"))
+        .current_dir(folder.path())
+        .args([&words[..], &["-q", "-o", "run.json", "--metrics-listen", "127.0.0.1:0"]].concat())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    let url = lines.find_map(|line| Some(line.strip_prefix("metrics of the runs on ")?.to_owned()));
+    let url = url.expect("the address is said");
+    check(&scrape(&url).expect("it listens"));
+    lines.find(|line| line.starts_with("metrics stay on ")).expect("it stays");
+    let last = scrape(&url).expect("it stays for one scrape");
+    assert!(child.wait().expect("it ends").success());
+    let values = check(&last);
+    let report = json(&folder.path().join("run.json"));
+    let summary = &report["summary"];
+    let value = |name: &str, more: &str| {
+        let series = format!("vllm_loadgen_{name}{{{more}model=simulated-model,test=live}}");
+        *values.get(&series).unwrap_or_else(|| panic!("no {series} in {last}"))
+    };
+    let count =
+        |path: &str| summary.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path}"));
+    assert_eq!(value("ttft_seconds_count", ""), count("/latency/ttft_ms/count"));
+    assert_eq!(value("itl_seconds_count", ""), count("/latency/itl_ms/count"));
+    assert_eq!(value("e2e_seconds_bucket", "le=+Inf,"), count("/requests/succeeded"));
+    assert_eq!(value("send_lag_seconds_count", ""), 60.0);
+    assert_eq!(value("output_tokens_total", ""), count("/tokens/output"));
+    assert_eq!(value("requests_in_flight", ""), 0.0);
+    let ended = |code, outcome| {
+        let labels = format!("code={code},model=simulated-model,outcome={outcome},test=live");
+        values.get(&format!("vllm_loadgen_requests_total{{{labels}}}")).copied().unwrap_or_default()
+    };
+    assert_eq!(ended(200, "succeeded"), count("/requests/succeeded"));
+    assert_eq!(ended(500, "failed"), count("/requests/failed"));
+    assert_eq!(value("run_duration_seconds", ""), count("/duration_s"), "the results are there too");
+}
+
+#[test]
+fn an_address_that_cannot_be_had_costs_no_request() {
+    let (folder, server) = (folder(), simulator());
+    let taken = server.address().to_string();
+    let ran = run(folder.path(), &["-q", "--url", &server.url(), "-n", "4", "--metrics-listen", &taken]);
+    assert_eq!(code(&ran), 1);
+    assert!(err(&ran).contains("choose another --metrics-listen"), "{}", err(&ran));
+    assert!(server.served().is_empty());
+    let wrong = run(folder.path(), &["--simulate", "--metrics-listen", "everywhere"]);
+    assert_eq!(code(&wrong), 2);
+    assert!(err(&wrong).contains("write such as 127.0.0.1:9464"), "{}", err(&wrong));
 }

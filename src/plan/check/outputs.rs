@@ -64,6 +64,7 @@ impl Draft {
             vllm: self.vllm_json.as_ref().map(|path| path.value.clone()),
             html: self.html.as_ref().map(|path| path.value.clone()),
             markdown: self.markdown.as_ref().map(|path| path.value.clone()),
+            metrics_listen: self.metrics_listen.as_ref().map(|address| address.value),
             prometheus: self.prom_out.as_ref().map(|path| path.value.clone()),
             record_log: self.record_log.as_ref().map(|path| path.value.clone()),
             schedule: self.schedule_out.as_ref().map(|path| path.value.clone()),

@@ -4,11 +4,13 @@
 //! A figure that a run does not have is left out: there is no NaN and no 0 in its place.
 
 mod exposition;
+mod live;
 mod series;
 
 use std::io::{self, Write};
 
 pub use exposition::{Family, Kind, Labels, Sample, TEXT_TYPE, write_text};
+pub use live::{LiveMetrics, LiveRun};
 pub use series::{series_labels, value_labels};
 
 use super::Report;

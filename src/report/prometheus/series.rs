@@ -3,6 +3,7 @@
 
 use super::exposition::Labels;
 use crate::arrivals::Shape;
+use crate::plan::Plan;
 use crate::report::Report;
 use crate::report::naming::is_open;
 use crate::text::printable;
@@ -36,14 +37,19 @@ pub fn value_labels(reports: &[&Report]) -> Vec<Labels> {
         .filter(|(_, number)| reports.windows(2).any(|pair| number(pair[0]) != number(pair[1])))
         .collect();
     let labels = |report: &&Report| {
-        let names = [("model", &report.plan.request.model), ("test", &report.plan.test())];
-        let mut labels: Labels = names.map(|(name, text)| (name.into(), value(text))).into();
+        let mut labels = of_plan(&report.plan);
         // a label without value is the same as none
         let numbers = differing.iter().filter_map(|(name, number)| Some(((*name).into(), number(report)?)));
         labels.extend(numbers);
         labels
     };
     reports.iter().map(labels).collect()
+}
+
+/// `model` and `test`, which every series has.
+pub(super) fn of_plan(plan: &Plan) -> Labels {
+    let names = [("model", &plan.request.model), ("test", &plan.test())];
+    names.map(|(name, text)| (name.into(), value(text))).into()
 }
 
 /// A number of a load as it is written; `None` where the load has none.
