@@ -4,6 +4,7 @@ mod architecture;
 mod calibration;
 mod captures;
 mod command;
+mod dashboards;
 mod engine;
 mod failures;
 mod faults;
