@@ -2,12 +2,17 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Streams;
 use super::files::{Pages, RunFiles};
+use crate::backend::{self, Delivery, Destination, Network, Verb};
 use crate::error::Error;
 use crate::plan::SuiteKind;
 use crate::report::{self, DetailLog, Report};
+
+/// Longest time for a push.
+const PUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What has been made so far, and the first thing that failed.
 #[derive(Default)]
@@ -56,6 +61,28 @@ impl Made {
         if let Some(prometheus) = pages.prometheus.filter(|_| is_shown) {
             let written = prometheus.finish(|out| report::write_prometheus(&self.reports, out));
             self.keep_file(written);
+        }
+    }
+
+    /// Pushes the results of all runs, a group for each test. Where one is not taken, the rest would not be either.
+    pub(super) fn push(&mut self, to: &Destination, network: &Network, streams: &mut Streams<'_>) {
+        for group in report::push_groups(&self.reports) {
+            let pushed = to.join(&group.path).and_then(|to| {
+                let delivery = Delivery {
+                    verb: Verb::Put,
+                    content_type: report::prometheus::TEXT_TYPE,
+                    body: &group.body,
+                    timeout: PUSH_TIMEOUT,
+                };
+                backend::deliver(&to, network, &delivery).map(|()| to)
+            });
+            match pushed {
+                Ok(to) => streams.remark(format_args!("pushed: {to}")),
+                Err(why) => {
+                    self.keep(Err(Error::Server(format!("cannot push to {}: {why}", to.origin()))));
+                    break;
+                }
+            }
         }
     }
 

@@ -90,6 +90,9 @@ fn make_runs(
         made.keep_file(written);
     }
     made.write_pages(files.pages, suite.kind, &[]);
+    if let Some((to, network)) = &suite.outputs.pushgateway {
+        made.push(to, network, streams);
+    }
     // what is there is told before anybody is waited for
     let results = live.map(|live| (live, made.reports.clone()));
     let reports = made.finish(streams);

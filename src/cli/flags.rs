@@ -215,6 +215,9 @@ pub struct Flags {
     /// serve the metrics of the running runs there, such as 127.0.0.1:9464, until one scrape after the end or 15s
     #[argh(option, arg_name = "ADDRESS")]
     pub metrics_listen: Option<String>,
+    /// push the same to this Pushgateway once at the end, such as http://host:9091, with user:password@ before the host if need be
+    #[argh(option, arg_name = "URL")]
+    pub pushgateway: Option<String>,
     /// what to call the test in metrics, their label test (default: the scenario's name, or default)
     #[argh(option, arg_name = "NAME")]
     pub test_name: Option<String>,

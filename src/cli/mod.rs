@@ -237,7 +237,8 @@ fn run_order(flags: &Flags, around: &Surroundings<'_>) -> Result<Order, Error> {
     let simulate = simulate.map(|behavior| {
         // those of the file are for another server; a model that was typed is what the simulator serves
         (draft.url, draft.model, draft.key) = (None, None, None);
-        draft.network = NetworkDraft::default();
+        let variables = std::mem::take(&mut draft.network.variables);
+        draft.network = NetworkDraft { variables, ..NetworkDraft::default() };
         Behavior { model: model.map_or(behavior.model, |model| model.value), ..behavior }
     });
     if !typed.mistakes.is_empty() {

@@ -102,6 +102,7 @@ impl Typed {
             vllm_json: given("--vllm-json", flags.vllm_json.as_ref().map(PathBuf::from)),
             html: given("--html", flags.html.as_ref().map(PathBuf::from)),
             markdown: given("--markdown", flags.markdown.as_ref().map(PathBuf::from)),
+            pushgateway: given("--pushgateway", flags.pushgateway.clone()),
             prom_out: given("--prom-out", flags.prom_out.as_ref().map(PathBuf::from)),
             metrics_listen: self.read("--metrics-listen", flags.metrics_listen.as_ref(), listen_address),
             record_log: given("--record-log", flags.record_log.as_ref().map(PathBuf::from)),

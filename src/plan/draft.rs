@@ -180,6 +180,8 @@ pub struct Draft {
     pub prom_out: Option<Given<PathBuf>>,
     /// Where metrics are served while the runs go on.
     pub metrics_listen: Option<Given<SocketAddr>>,
+    /// URL of a Pushgateway for them; may hold a password.
+    pub pushgateway: Option<Given<String>>,
     pub schedule_out: Option<Given<PathBuf>>,
     /// File for the object of vLLM's own benchmark.
     pub vllm_json: Option<Given<PathBuf>>,
@@ -248,6 +250,7 @@ impl Draft {
             markdown: self.markdown.or(base.markdown),
             prom_out: self.prom_out.or(base.prom_out),
             metrics_listen: self.metrics_listen.or(base.metrics_listen),
+            pushgateway: self.pushgateway.or(base.pushgateway),
             schedule_out: self.schedule_out.or(base.schedule_out),
             vllm_json: self.vllm_json.or(base.vllm_json),
             record_log: self.record_log.or(base.record_log),

@@ -34,7 +34,7 @@ pub use schedule::ScheduleHash;
 pub use threshold::{Operator, Rule, Threshold};
 
 use crate::arrivals::{Arrivals, Shape};
-use crate::backend::Settings;
+use crate::backend::{Destination, Network, Settings};
 use crate::health;
 use crate::summary::Full;
 pub use crate::summary::Slo;
@@ -338,6 +338,8 @@ pub struct Outputs {
     pub prometheus: Option<PathBuf>,
     /// Where metrics are served while the runs go on.
     pub metrics_listen: Option<SocketAddr>,
+    /// The Pushgateway that is sent them, and how it is reached.
+    pub pushgateway: Option<(Destination, Network)>,
     /// Record log of the one run; compressed if its name ends in `.gz`.
     pub record_log: Option<PathBuf>,
     /// CSV of when the one run's requests are due.

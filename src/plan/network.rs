@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Given, Origin};
-use crate::backend::{self, Endpoint, Network, Proxy, Resolve};
+use crate::backend::{self, Destination, Endpoint, Network, Proxy, Resolve};
 use crate::error::Mistake;
 
 /// All that can be said of connections beside the URL.
@@ -79,6 +79,26 @@ impl NetworkDraft {
         (network, mistakes)
     }
 
+    /// How a server beside the one under load is reached: through the proxy that the variables name for it, unless
+    /// `--proxy none` was given; with the certificates of the draft. And what is wrong with that.
+    pub(super) fn beside(&self, to: &Destination) -> (Network, Vec<Mistake>) {
+        let mut mistakes = Vec::new();
+        let is_none = self.proxy.as_ref().is_some_and(|given| is_none(&given.value));
+        let server = (to.is_secret(), to.host_and_port());
+        let proxy = if is_none { None } else { self.proxy_of_variables(server, &mut mistakes) };
+        let (proxy, proxy_source) = proxy.unzip();
+        let path = |given: &Option<Given<PathBuf>>| given.as_ref().map(|given| given.value.clone());
+        let network = Network {
+            cacert: path(&self.cacert),
+            cert: path(&self.cert),
+            key: path(&self.key),
+            proxy,
+            proxy_source,
+            ..Network::default()
+        };
+        (network, mistakes)
+    }
+
     fn check_files(&self, mistakes: &mut Vec<Mistake>) {
         let mut told = |given: &Given<PathBuf>, result: Result<(), String>| {
             let fine = result.is_ok();
@@ -116,8 +136,14 @@ impl NetworkDraft {
 
     /// The proxy and where it is from.
     fn proxy(&self, endpoint: Option<&Endpoint>, mistakes: &mut Vec<Mistake>) -> Option<(Proxy, String)> {
-        let Some(given) = &self.proxy else { return self.proxy_of_variables(endpoint?, mistakes) };
-        if given.value.trim().eq_ignore_ascii_case("none") {
+        let Some(given) = &self.proxy else {
+            if self.unix_socket.is_some() {
+                return None;
+            }
+            let (host, port) = endpoint?.host_and_port();
+            return self.proxy_of_variables((endpoint?.is_secret(), (&host, port)), mistakes);
+        };
+        if is_none(&given.value) {
             return None;
         }
         if let Some(socket) = &self.unix_socket {
@@ -133,18 +159,14 @@ impl NetworkDraft {
 
     fn proxy_of_variables(
         &self,
-        endpoint: &Endpoint,
+        (is_secret, server): (bool, (&str, u16)),
         mistakes: &mut Vec<Mistake>,
     ) -> Option<(Proxy, String)> {
-        if self.unix_socket.is_some() {
-            return None;
-        }
         let value = |name: &str| {
             let mut known = self.variables.iter().filter(|(known, _)| *known == name);
             known.next().map(|(_, value)| value.as_str())
         };
-        let (host, port) = endpoint.host_and_port();
-        let (name, value) = backend::proxy_of_variables(endpoint.is_secret(), (&host, port), value)?;
+        let (name, value) = backend::proxy_of_variables(is_secret, server, value)?;
         let told = |problem: String| {
             let place = format!("environment variable {name} '{}'", backend::shown_proxy(value));
             mistakes.push(Mistake::new(place, format!("{problem}; or go without with --proxy none")));
@@ -162,6 +184,11 @@ impl NetworkDraft {
             mistakes.push(Mistake::new(place, "give one of them; a Unix socket has no address to look up"));
         }
     }
+}
+
+/// Whether no proxy is wanted.
+fn is_none(proxy: &str) -> bool {
+    proxy.trim().eq_ignore_ascii_case("none")
 }
 
 /// A flag that is for another server than the one of the URL would go unnoticed; a file may know several.

@@ -60,7 +60,7 @@ const NEVER: &[(&str, &[&str])] = &[
 /// Where each package of `Cargo.toml` is used; empty for those that any room may use.
 const PACKAGES: &[(&str, &[&str])] = &[
     ("argh", &["cli"]),
-    ("base64", &["backend", "summary"]),
+    ("base64", &["backend", "report", "summary"]),
     ("comfy_table", &["report", "selftest"]),
     ("crossbeam_channel", &["clock", "engine", "selftest", "sim"]),
     ("csv", &["report"]),

@@ -16,6 +16,7 @@ mod network;
 mod pages;
 mod properties;
 mod proxy;
+mod receiver;
 mod saved;
 mod selftest;
 mod tls;

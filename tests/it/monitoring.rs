@@ -11,7 +11,8 @@ use serde_json::Value;
 use vllm_loadgen::observe::prometheus::samples;
 use vllm_loadgen::sim::Behavior;
 
-use crate::command::{code, err, folder, json, run, simulator, start, succeeds};
+use crate::command::{code, err, folder, json, out, run, simulator, start, succeeds};
+use crate::receiver::receiver;
 
 /// Series with their labels in order, and their values.
 type Values = BTreeMap<String, f64>;
@@ -244,4 +245,58 @@ fn an_address_that_cannot_be_had_costs_no_request() {
     let wrong = run(folder.path(), &["--simulate", "--metrics-listen", "everywhere"]);
     assert_eq!(code(&wrong), 2);
     assert!(err(&wrong).contains("write such as 127.0.0.1:9464"), "{}", err(&wrong));
+}
+
+#[test]
+fn results_are_pushed_once_and_say_no_more_than_they_should() {
+    let (folder, server) = (folder(), simulator());
+    let (gateway, received) = receiver("202 Accepted");
+    let with_password = gateway.replace("http://", "http://me:pa55word@");
+    let words = ["-q", "--url", &server.url(), "-n", "5", "--max-tokens", "2", "--test-name", "night/ly"];
+    let ran = Command::new(env!("CARGO_BIN_EXE_vllm-loadgen"))
+        .current_dir(folder.path())
+        .env("VLLM_LOADGEN_API_KEY", "sk-secret")
+        .args(
+            [&words[..], &["--prom-out", "run.prom", "-o", "run.json", "--pushgateway", &with_password]]
+                .concat(),
+        )
+        .output()
+        .expect("the command starts");
+    succeeds(&ran);
+    let push = received.recv().expect("pushed");
+    assert_eq!(push.line, "PUT /metrics/job/vllm-loadgen/test@base64/bmlnaHQvbHk HTTP/1.1");
+    assert_eq!(push.body, read(folder.path(), "run.prom"), "the same as in the file");
+    check(&push.body);
+    assert!(push.head.contains(&"authorization: Basic bWU6cGE1NXdvcmQ=".to_owned()), "{push:?}");
+    let all = format!("{}{}{}{push:?}", out(&ran), err(&ran), read(folder.path(), "run.json"));
+    assert!(!all.contains("sk-secret") && !all.contains("pa55word"), "{all}");
+    assert!(
+        err(&ran).contains(&format!("pushed: {gateway}/metrics/job/vllm-loadgen/test@base64/")),
+        "{}",
+        err(&ran)
+    );
+    assert!(received.try_recv().is_err(), "one push");
+}
+
+#[test]
+fn each_test_is_a_group_and_a_refused_push_is_told() {
+    let (folder, server) = (folder(), simulator());
+    let scenarios = r#"{"test_scenarios": [{"name": "A", "completions": [2, 3], "prompt": "a"},
+        {"name": "B", "completions": [2], "prompt": "b"}]}"#;
+    fs::write(folder.path().join("c.json"), scenarios).expect("writable");
+    let (gateway, received) = receiver("200 OK");
+    let words =
+        ["-q", "--url", &server.url(), "--config", "c.json", "--scenarios", "--max-tokens", "2", "--no-csv"];
+    succeeds(&run(folder.path(), &[&words[..], &["--pushgateway", &gateway]].concat()));
+    for name in ["A", "B"] {
+        let push = received.recv().expect("pushed");
+        assert_eq!(push.line, format!("PUT /metrics/job/vllm-loadgen/test/{name} HTTP/1.1"));
+        assert!(check(&push.body).keys().all(|series| series.contains(&format!("test={name}"))));
+    }
+    let (refusing, _received) = receiver("400 Bad Request");
+    let words = ["-q", "--url", &server.url(), "-n", "2", "--max-tokens", "2", "--pushgateway", &refusing];
+    let ran = run(folder.path(), &[&words[..], &["-o", "kept.json"]].concat());
+    assert_eq!(code(&ran), 1);
+    assert!(err(&ran).contains(&format!("cannot push to {refusing}: ")), "{}", err(&ran));
+    assert!(out(&ran).contains("Written: kept.json"), "nothing else is lost: {}", out(&ran));
 }

@@ -46,7 +46,7 @@ const SERVER: [&str; 15] = [
     "unix_socket",
     "proxy",
 ];
-const BENCHMARK: [&str; 29] = [
+const BENCHMARK: [&str; 30] = [
     "health_limits",
     "max_concurrent_requests",
     "default_prompt",
@@ -76,6 +76,7 @@ const BENCHMARK: [&str; 29] = [
     "burstiness",
     "seed",
     "test_name",
+    "pushgateway",
 ];
 const SCENARIO: [&str; 5] = ["name", "completions", "prompt", "threads", "max_tokens"];
 
@@ -247,6 +248,7 @@ impl<'t> Reading<'t> {
         draft.grace = self.read(of.take("grace"), duration_from_0);
         draft.seed = self.read(of.take("seed"), from_0);
         draft.test_name = self.read(of.take("test_name"), text);
+        draft.pushgateway = self.read(of.take("pushgateway"), text);
         draft.health_limits = self.health_limits(of.take("health_limits"));
     }
 

@@ -5,12 +5,14 @@
 
 mod exposition;
 mod live;
+mod push;
 mod series;
 
 use std::io::{self, Write};
 
 pub use exposition::{Family, Kind, Labels, Sample, TEXT_TYPE, write_text};
 pub use live::{LiveMetrics, LiveRun};
+pub use push::{PushGroup, push_groups};
 pub use series::{series_labels, value_labels};
 
 use super::Report;

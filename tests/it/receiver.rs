@@ -1,0 +1,57 @@
+//! A server that keeps what it is sent, for what the tool hands to others than the server under load.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+/// One request, as it came.
+#[derive(Debug)]
+pub struct Received {
+    /// `PUT /metrics/job/x HTTP/1.1`.
+    pub line: String,
+    /// Head lines, names in lower case.
+    pub head: Vec<String>,
+    pub body: String,
+}
+
+/// Answers every request with this status, and gives out what came. Its thread ends with the process.
+pub fn receiver(status: &'static str) -> (String, Receiver<Received>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("it has one"));
+    let (push, received) = channel();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut reader = BufReader::new(&stream);
+            let mut lines = Vec::new();
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).expect("a head");
+                let line = line.trim_end().to_owned();
+                if line.is_empty() {
+                    break;
+                }
+                lines.push(line);
+            }
+            if lines.is_empty() {
+                continue;
+            }
+            let line = lines.remove(0);
+            let lower = |line: String| match line.split_once(':') {
+                Some((name, value)) => format!("{}:{value}", name.to_ascii_lowercase()),
+                None => line,
+            };
+            let head: Vec<String> = lines.into_iter().map(lower).collect();
+            let length = head.iter().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            let mut body = vec![0; length.unwrap_or(0)];
+            reader.read_exact(&mut body).expect("a body");
+            let body = String::from_utf8(body).expect("UTF-8");
+            if push.send(Received { line, head, body }).is_err() {
+                return;
+            }
+            let reply = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            (&stream).write_all(reply.as_bytes()).expect("answered");
+        }
+    });
+    (url, received)
+}
