@@ -81,6 +81,10 @@ fn a_run_and_its_result_make_the_same_metrics() {
             "400",
             "-n",
             "40",
+            "--label",
+            "gpu.x=a\"b\\",
+            "--label",
+            "gpu-x=2",
             "--max-tokens",
             "5",
             "--goodput",
@@ -138,6 +142,8 @@ fn a_run_and_its_result_make_the_same_metrics() {
     assert!(value("end_timestamp_seconds", "") >= value("start_timestamp_seconds", ""));
     let hash = report["plan"]["hash"].as_str().expect("text");
     assert!(text.contains(&format!("config_hash=\"{hash}\"")), "{text}");
+    // of names that come to the same one is kept, and no other series has them
+    assert_eq!(text.matches("label_gpu_x=").count(), 1);
     // no id of the run is in it: that would be a new series every day
     assert!(!text.contains(report["plan"]["run_id"].as_str().expect("text")), "{text}");
     succeeds(&run(at, &["report", "run.json", "--prom-out", "again.prom"]));

@@ -9,7 +9,7 @@ use crate::report::naming::is_open;
 use crate::text::printable;
 
 /// Characters of a label's value that are kept.
-const MAX_VALUE: usize = 200;
+const MAX_VALUE: usize = 256;
 
 /// A text as a label's value: one line without what steers a terminal.
 pub(super) fn value(text: &str) -> String {
@@ -71,7 +71,7 @@ const NUMBERS: [(&str, Number); 3] = [
 pub(super) fn info_labels(report: &Report) -> Labels {
     let plan = &report.plan;
     let simulated = if plan.simulated.is_some() { "true" } else { "false" };
-    [
+    let ours = [
         ("version", report.tool.version.as_ref()),
         ("commit", report.tool.commit.as_ref()),
         ("config_hash", &plan.hash),
@@ -79,6 +79,35 @@ pub(super) fn info_labels(report: &Report) -> Labels {
         ("simulated", simulated),
         ("complete", if report.complete { "true" } else { "false" }),
     ]
-    .map(|(name, text)| (name.into(), value(text)))
-    .into()
+    .map(|(name, text)| (name.into(), value(text)));
+    let mut labels = Labels::from(ours);
+    for (name, text) in &plan.labels {
+        let name = user_label(name);
+        // of two names that come to the same the first is kept, for a label must not repeat
+        if labels.iter().all(|(known, _)| *known != name) {
+            labels.push((name.into(), value(text)));
+        }
+    }
+    labels
+}
+
+/// A user's label as one of Prometheus': `label_` before it, so that it is none of ours, and an underscore for what a name
+/// cannot have.
+fn user_label(name: &str) -> String {
+    let fit = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    format!("label_{}", name.chars().map(fit).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::user_label;
+
+    #[test]
+    fn a_users_label_has_a_name_that_is_allowed_and_none_of_ours() {
+        for (name, want) in
+            [("commit", "label_commit"), ("gpu.count", "label_gpu_count"), ("2-é", "label_2__")]
+        {
+            assert_eq!(user_label(name), want);
+        }
+    }
 }
