@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use super::Streams;
+use super::alerts;
 use super::made::Made;
 use crate::analysis::{Change, Comparison};
 use crate::cli::CompareOrder;
 use crate::error::{Error, ExitCode, Mistake};
 use crate::plan::{Load, Metric};
 use crate::rebuild;
-use crate::report::{self, Better, Compared, ComparisonReport, OutputFile, Report};
+use crate::report::{self, Alert, Better, Compared, ComparisonReport, OutputFile, Report};
 use crate::summary::Summary;
 
 /// Compares saved results and record logs with others.
@@ -61,7 +62,9 @@ pub fn compare(order: &CompareOrder, streams: &mut Streams<'_>) -> Result<ExitCo
             made.keep_file(written);
         }
     }
-    made.finish(streams)?;
+    let finished = made.finish(streams);
+    alerts::send(&order.alerts, Alert::of_comparison(&report, order.strict), streams);
+    finished?;
     let is_unmet = match report.comparison.verdict {
         Change::Worse => true,
         Change::Inconclusive => order.strict,

@@ -1,5 +1,6 @@
 //! From an order to an exit code: starts what is to be started, makes the runs, writes what is to be written.
 
+mod alerts;
 mod compare;
 mod files;
 mod live;

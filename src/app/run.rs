@@ -1,5 +1,6 @@
 //! Makes the runs of an order, one after another.
 
+use super::alerts;
 use super::files::{Files, RunFiles, detail_log};
 use super::live::Live;
 use super::made::Made;
@@ -14,7 +15,7 @@ use crate::error::{Error, ExitCode};
 use crate::health::{self, Verdict};
 use crate::plan::{Plan, Suite};
 use crate::record::Sink;
-use crate::report::{self, DetailLog, Progress, Report};
+use crate::report::{self, Alert, DetailLog, Progress, Report};
 use crate::sim::Simulator;
 
 /// Makes the runs of an order, one after another. Files are made before the first request.
@@ -94,8 +95,10 @@ fn make_runs(
         made.push(to, network, streams);
     }
     // what is there is told before anybody is waited for
+    let alert = Alert::of_runs(&made.reports, order.strict);
     let results = live.map(|live| (live, made.reports.clone()));
     let reports = made.finish(streams);
+    alerts::send(&suite.outputs.alerts, alert, streams);
     if let Some((live, results)) = results {
         live.end(&results, stop, streams);
     }

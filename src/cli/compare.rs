@@ -6,13 +6,13 @@ use super::flags::CompareFlags;
 use super::typed::Typed;
 use super::{CompareOrder, Order};
 use crate::error::Error;
-use crate::plan::Metric;
+use crate::plan::{AlertsTo, Given, Metric, NetworkDraft, Origin};
 use crate::units::parse_share;
 
 const TOLERANCE: f64 = 0.1;
 
 /// Makes an order of the flags.
-pub fn order(flags: CompareFlags, verbosity: u8) -> Result<Order, Error> {
+pub fn order(flags: CompareFlags, verbosity: u8, network: &NetworkDraft) -> Result<Order, Error> {
     let mut typed = Typed::default();
     let (base, new) = sides(&flags, &mut typed);
     let tolerance = flags.tolerance.as_ref().map_or(Some(TOLERANCE), |text| {
@@ -23,6 +23,13 @@ pub fn order(flags: CompareFlags, verbosity: u8) -> Result<Order, Error> {
         let bigger = bigger(&path);
         (path, bigger)
     });
+    let mut route = |name, text: Option<String>| {
+        network.route(&Given::new(text?, Origin::Flag(name)), &mut typed.mistakes)
+    };
+    let alerts = AlertsTo {
+        webhook: route("--alert-webhook", flags.alert_webhook),
+        alertmanager: route("--alertmanager", flags.alertmanager),
+    };
     let path = |text: Option<String>| text.map(PathBuf::from);
     let order = CompareOrder {
         base,
@@ -36,6 +43,7 @@ pub fn order(flags: CompareFlags, verbosity: u8) -> Result<Order, Error> {
         junit: path(flags.junit),
         github_benchmark,
         bencher: path(flags.bencher),
+        alerts,
         overwrite: flags.overwrite,
         verbosity: verbosity.max(flags.verbose),
     };
@@ -122,7 +130,7 @@ mod tests {
     }
 
     fn read(flags: CompareFlags) -> Result<Box<CompareOrder>, String> {
-        match order(flags, 0) {
+        match order(flags, 0, &NetworkDraft::default()) {
             Ok(Order::Compare(order)) => Ok(order),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error.to_string()),

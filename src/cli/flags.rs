@@ -218,6 +218,12 @@ pub struct Flags {
     /// push the same to this Pushgateway once at the end, such as http://host:9091, with user:password@ before the host if need be
     #[argh(option, arg_name = "URL")]
     pub pushgateway: Option<String>,
+    /// where a result is bad (a broken --threshold, an early end for failures, no success; INVALID under --strict), POST a JSON object there
+    #[argh(option, arg_name = "URL")]
+    pub alert_webhook: Option<String>,
+    /// likewise tell this Alertmanager, such as http://host:9093
+    #[argh(option, arg_name = "URL")]
+    pub alertmanager: Option<String>,
     /// what to call the test in metrics, their label test (default: the scenario's name, or default)
     #[argh(option, arg_name = "NAME")]
     pub test_name: Option<String>,
@@ -365,6 +371,12 @@ pub struct CompareFlags {
     /// write the new figures for Bencher (BMF)
     #[argh(option, arg_name = "FILE")]
     pub bencher: Option<String>,
+    /// where a metric is worse (or, under --strict, inconclusive, or a run INVALID), POST a JSON object there
+    #[argh(option, arg_name = "URL")]
+    pub alert_webhook: Option<String>,
+    /// likewise tell this Alertmanager, such as http://host:9093
+    #[argh(option, arg_name = "URL")]
+    pub alertmanager: Option<String>,
     /// replace files that exist
     #[argh(switch)]
     pub overwrite: bool,

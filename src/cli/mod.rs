@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use argh::FromArgs;
 
 use crate::error::{Error, Mistake};
-use crate::plan::{Draft, Metric, NetworkDraft, PROXY_VARIABLES};
+use crate::plan::{AlertsTo, Draft, Metric, NetworkDraft, PROXY_VARIABLES};
 use crate::report::Tool;
 use crate::secret::Secret;
 use crate::selftest;
@@ -89,6 +89,8 @@ pub struct CompareOrder {
     pub github_benchmark: Option<(PathBuf, PathBuf)>,
     /// For Bencher.
     pub bencher: Option<PathBuf>,
+    /// Who is told where something is worse.
+    pub alerts: AlertsTo,
     /// Whether files that exist may be replaced.
     pub overwrite: bool,
     /// How much to log.
@@ -172,7 +174,10 @@ pub fn parse(words: &[String], around: &Surroundings<'_>) -> Result<Order, Error
     match flags.command {
         Some(Subcommand::Simulate(simulate)) => simulate_order(&simulate, flags.verbose, around),
         Some(Subcommand::Report(report)) => report_order(report, flags.verbose),
-        Some(Subcommand::Compare(compare)) => compare::order(compare, flags.verbose),
+        Some(Subcommand::Compare(compare)) => {
+            let network = NetworkDraft { variables: proxy_variables(around), ..NetworkDraft::default() };
+            compare::order(compare, flags.verbose, &network)
+        }
         Some(Subcommand::Selftest(selftest)) => {
             selftest_order(Selftest { quiet: selftest.quiet || flags.quiet, ..selftest }, flags.verbose)
         }
@@ -195,12 +200,15 @@ fn unknown_words(output: &str) -> Error {
     Error::Usage(vec![Mistake::new("command line", format!("{said}; {advice}"))])
 }
 
+fn proxy_variables(around: &Surroundings<'_>) -> Vec<(&'static str, String)> {
+    PROXY_VARIABLES.iter().filter_map(|name| Some((*name, (around.variable)(name)?))).collect()
+}
+
 fn run_order(flags: &Flags, around: &Surroundings<'_>) -> Result<Order, Error> {
     let mut typed = Typed::default();
     let mut notes = Vec::new();
     let mut draft = typed.draft(flags);
-    let variables = PROXY_VARIABLES.iter().filter_map(|name| Some((*name, (around.variable)(name)?)));
-    draft.network.variables = variables.collect();
+    draft.network.variables = proxy_variables(around);
     draft.key = api_key(flags.api_key_file.as_deref(), around, &mut typed);
     let simulate = (flags.simulate || flags.behavior.is_some())
         .then(|| typed.behavior(flags.behavior.as_deref(), draft.seed.as_ref().map(|seed| seed.value)));

@@ -102,6 +102,8 @@ impl Typed {
             vllm_json: given("--vllm-json", flags.vllm_json.as_ref().map(PathBuf::from)),
             html: given("--html", flags.html.as_ref().map(PathBuf::from)),
             markdown: given("--markdown", flags.markdown.as_ref().map(PathBuf::from)),
+            alert_webhook: given("--alert-webhook", flags.alert_webhook.clone()),
+            alertmanager: given("--alertmanager", flags.alertmanager.clone()),
             pushgateway: given("--pushgateway", flags.pushgateway.clone()),
             prom_out: given("--prom-out", flags.prom_out.as_ref().map(PathBuf::from)),
             metrics_listen: self.read("--metrics-listen", flags.metrics_listen.as_ref(), listen_address),

@@ -182,6 +182,10 @@ pub struct Draft {
     pub metrics_listen: Option<Given<SocketAddr>>,
     /// URL of a Pushgateway for them; may hold a password.
     pub pushgateway: Option<Given<String>>,
+    /// URL of a web hook that is told where a result is bad; may hold a password.
+    pub alert_webhook: Option<Given<String>>,
+    /// URL of an Alertmanager that is told; likewise.
+    pub alertmanager: Option<Given<String>>,
     pub schedule_out: Option<Given<PathBuf>>,
     /// File for the object of vLLM's own benchmark.
     pub vllm_json: Option<Given<PathBuf>>,
@@ -251,6 +255,8 @@ impl Draft {
             prom_out: self.prom_out.or(base.prom_out),
             metrics_listen: self.metrics_listen.or(base.metrics_listen),
             pushgateway: self.pushgateway.or(base.pushgateway),
+            alert_webhook: self.alert_webhook.or(base.alert_webhook),
+            alertmanager: self.alertmanager.or(base.alertmanager),
             schedule_out: self.schedule_out.or(base.schedule_out),
             vllm_json: self.vllm_json.or(base.vllm_json),
             record_log: self.record_log.or(base.record_log),

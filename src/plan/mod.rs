@@ -338,8 +338,10 @@ pub struct Outputs {
     pub prometheus: Option<PathBuf>,
     /// Where metrics are served while the runs go on.
     pub metrics_listen: Option<SocketAddr>,
-    /// The Pushgateway that is sent them, and how it is reached.
-    pub pushgateway: Option<(Destination, Network)>,
+    /// The Pushgateway that is sent them.
+    pub pushgateway: Option<Route>,
+    /// Who is told where a result is bad.
+    pub alerts: AlertsTo,
     /// Record log of the one run; compressed if its name ends in `.gz`.
     pub record_log: Option<PathBuf>,
     /// CSV of when the one run's requests are due.
@@ -348,6 +350,18 @@ pub struct Outputs {
     pub detail: bool,
     /// Whether files that exist may be replaced.
     pub overwrite: bool,
+}
+
+/// A server beside the one under load, and how it is reached.
+pub type Route = (Destination, Network);
+
+/// Who is told where a result is bad.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AlertsTo {
+    /// A web hook, which is sent one JSON object.
+    pub webhook: Option<Route>,
+    /// Prometheus' Alertmanager, by its URL without the path of its API.
+    pub alertmanager: Option<Route>,
 }
 
 /// Where the CSV goes.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Given, Origin};
+use super::{Given, Origin, Route};
 use crate::backend::{self, Destination, Endpoint, Network, Proxy, Resolve};
 use crate::error::Mistake;
 
@@ -79,24 +79,31 @@ impl NetworkDraft {
         (network, mistakes)
     }
 
-    /// How a server beside the one under load is reached: through the proxy that the variables name for it, unless
-    /// `--proxy none` was given; with the certificates of the draft. And what is wrong with that.
-    pub(super) fn beside(&self, to: &Destination) -> (Network, Vec<Mistake>) {
-        let mut mistakes = Vec::new();
+    /// The way to a server beside the one under load; `None`, with what is wrong in `mistakes`, where there is none.
+    pub fn route(&self, url: &Given<String>, mistakes: &mut Vec<Mistake>) -> Option<Route> {
+        // what was typed may hold a password
+        let to = Destination::parse(&url.value);
+        let to = to.map_err(|problem| mistakes.push(Mistake::new(url.origin.to_string(), problem))).ok()?;
+        let network = self.beside(&to, mistakes);
+        Some((to, network))
+    }
+
+    /// Through the proxy that the variables name for it, unless `--proxy none` was given; with the certificates of the
+    /// draft.
+    fn beside(&self, to: &Destination, mistakes: &mut Vec<Mistake>) -> Network {
         let is_none = self.proxy.as_ref().is_some_and(|given| is_none(&given.value));
         let server = (to.is_secret(), to.host_and_port());
-        let proxy = if is_none { None } else { self.proxy_of_variables(server, &mut mistakes) };
+        let proxy = if is_none { None } else { self.proxy_of_variables(server, mistakes) };
         let (proxy, proxy_source) = proxy.unzip();
         let path = |given: &Option<Given<PathBuf>>| given.as_ref().map(|given| given.value.clone());
-        let network = Network {
+        Network {
             cacert: path(&self.cacert),
             cert: path(&self.cert),
             key: path(&self.key),
             proxy,
             proxy_source,
             ..Network::default()
-        };
-        (network, mistakes)
+        }
     }
 
     fn check_files(&self, mistakes: &mut Vec<Mistake>) {

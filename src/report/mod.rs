@@ -2,6 +2,7 @@
 //!
 //! A format is a plain function over reports and a writer. Nothing here knows how the numbers came about.
 
+mod alert;
 mod comparison;
 mod console;
 mod csv;
@@ -23,6 +24,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+pub use alert::{ALERT_SCHEMA, Alert, Cause, CauseKind};
 pub use comparison::{
     COMPARISON_SCHEMA, Compared, ComparisonReport, print_comparison, write_comparison_json,
     write_comparison_junit, write_comparison_markdown,

@@ -1,5 +1,6 @@
 //! The one integration binary: the public library and the built command, against captured bytes and the simulator.
 
+mod alerts;
 mod architecture;
 mod calibration;
 mod captures;

@@ -46,7 +46,7 @@ const SERVER: [&str; 15] = [
     "unix_socket",
     "proxy",
 ];
-const BENCHMARK: [&str; 30] = [
+const BENCHMARK: [&str; 32] = [
     "health_limits",
     "max_concurrent_requests",
     "default_prompt",
@@ -77,6 +77,8 @@ const BENCHMARK: [&str; 30] = [
     "seed",
     "test_name",
     "pushgateway",
+    "alert_webhook",
+    "alertmanager",
 ];
 const SCENARIO: [&str; 5] = ["name", "completions", "prompt", "threads", "max_tokens"];
 
@@ -249,6 +251,8 @@ impl<'t> Reading<'t> {
         draft.seed = self.read(of.take("seed"), from_0);
         draft.test_name = self.read(of.take("test_name"), text);
         draft.pushgateway = self.read(of.take("pushgateway"), text);
+        draft.alert_webhook = self.read(of.take("alert_webhook"), text);
+        draft.alertmanager = self.read(of.take("alertmanager"), text);
         draft.health_limits = self.health_limits(of.take("health_limits"));
     }
 

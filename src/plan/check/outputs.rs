@@ -3,10 +3,9 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::Findings;
-use crate::backend::{Destination, Network};
 use crate::error::Mistake;
 use crate::plan::draft::{Draft, Given};
-use crate::plan::{Csv, Outputs, SuiteKind, defaults};
+use crate::plan::{AlertsTo, Csv, Outputs, Route, SuiteKind, defaults};
 
 impl Draft {
     pub(super) fn outputs(&self, kind: SuiteKind, found: &mut Findings) -> Outputs {
@@ -67,7 +66,11 @@ impl Draft {
             markdown: self.markdown.as_ref().map(|path| path.value.clone()),
             metrics_listen: self.metrics_listen.as_ref().map(|address| address.value),
             prometheus: self.prom_out.as_ref().map(|path| path.value.clone()),
-            pushgateway: self.pushgateway.as_ref().and_then(|url| self.destination(url, found)),
+            pushgateway: self.route(&self.pushgateway, found),
+            alerts: AlertsTo {
+                webhook: self.route(&self.alert_webhook, found),
+                alertmanager: self.route(&self.alertmanager, found),
+            },
             record_log: self.record_log.as_ref().map(|path| path.value.clone()),
             schedule: self.schedule_out.as_ref().map(|path| path.value.clone()),
             junit: self.junit.as_ref().map(|path| path.value.clone()),
@@ -76,14 +79,11 @@ impl Draft {
         }
     }
 
-    /// A server beside the one under load, and how it is reached.
-    fn destination(&self, url: &Given<String>, found: &mut Findings) -> Option<(Destination, Network)> {
-        // what was typed may hold a password
-        let told = |problem| found.add(Mistake::new(url.origin.to_string(), problem));
-        let to = Destination::parse(&url.value).map_err(told).ok()?;
-        let (network, mistakes) = self.network.beside(&to);
+    fn route(&self, url: &Option<Given<String>>, found: &mut Findings) -> Option<Route> {
+        let mut mistakes = Vec::new();
+        let route = self.network.route(url.as_ref()?, &mut mistakes);
         mistakes.into_iter().for_each(|mistake| found.add(mistake));
-        Some((to, network))
+        route
     }
 
     fn schedule_out(&self, kind: SuiteKind, found: &mut Findings) {

@@ -1,0 +1,231 @@
+//! What others are told where a result is bad: one message, for a web hook or for Prometheus' Alertmanager.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::judged::judgement;
+use super::{ComparisonReport, Report, Tool};
+use crate::analysis::{Change, Outcome};
+use crate::health::Verdict;
+use crate::plan::{Labels, shown_labels};
+use crate::text::printable;
+use crate::units::{show_counted, show_share, significant};
+
+/// The version of what a web hook is sent.
+pub const ALERT_SCHEMA: u32 = 1;
+
+/// Something is bad, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alert {
+    /// All that is bad; at least one.
+    pub causes: Vec<Cause>,
+    /// The runs that it was found in.
+    runs: Vec<Run>,
+}
+
+/// One thing that is bad.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Cause {
+    /// What sort of thing.
+    pub kind: CauseKind,
+    /// The figures behind it, in words.
+    pub text: String,
+    /// Number of its run in `runs`, from 0.
+    pub run: usize,
+}
+
+/// What an alert can be about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CauseKind {
+    /// A `--threshold` was broken, or too few requests can tell and `--strict` was given.
+    Threshold,
+    /// Not one request succeeded.
+    NoSuccess,
+    /// A limit of its own ended the run early.
+    EndedEarly,
+    /// The client judged itself INVALID, and `--strict` was given.
+    ClientInvalid,
+    /// A metric is worse than that of the runs compared with, or it cannot be told and `--strict` was given.
+    Regression,
+}
+
+/// What is told of a run; nothing in it is a secret, and no prompt or reply is in it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Run {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    started: String,
+    model: String,
+    test: String,
+    labels: Labels,
+    plan_hash: String,
+    health: Verdict,
+    complete: bool,
+}
+
+impl CauseKind {
+    /// The name under which Alertmanager knows it; those of `configs/prometheus/rules.yml` where they say the same.
+    fn alert_name(self) -> &'static str {
+        match self {
+            Self::Threshold => "VllmLoadgenThresholdFailed",
+            Self::NoSuccess => "VllmLoadgenNoSuccess",
+            Self::EndedEarly => "VllmLoadgenEndedEarly",
+            Self::ClientInvalid => "VllmLoadgenClientInvalid",
+            Self::Regression => "VllmLoadgenRegression",
+        }
+    }
+
+    fn severity(self) -> &'static str {
+        match self {
+            Self::Threshold | Self::NoSuccess | Self::EndedEarly => "critical",
+            Self::ClientInvalid | Self::Regression => "warning",
+        }
+    }
+}
+
+impl Alert {
+    /// What is bad in these runs, by which their command ends with a code of its own; `None` where all is well. `strict`
+    /// takes what is inconclusive or INVALID for bad.
+    pub fn of_runs(reports: &[Report], strict: bool) -> Option<Self> {
+        let causes =
+            reports.iter().enumerate().flat_map(|(run, report)| causes(report, run, strict)).collect();
+        Self::new(causes, reports.iter().map(Run::of_report))
+    }
+
+    /// What has become worse, likewise.
+    pub fn of_comparison(report: &ComparisonReport, strict: bool) -> Option<Self> {
+        let is_bad = |verdict| verdict == Change::Worse || (strict && verdict == Change::Inconclusive);
+        let worse = report.comparison.metrics.iter().filter(|row| is_bad(row.verdict)).map(|row| {
+            let value = |value: Option<f64>| value.map_or("unknown".to_owned(), significant);
+            let change = row.change.map_or(String::new(), |change| format!(" ({:+.1}%)", change * 100.0));
+            let (base, new) = (value(row.base.value), value(row.new.value));
+            let text =
+                format!("{} is {}: {new} after {base} {}{change}", row.metric, row.verdict.name(), row.unit);
+            Cause { kind: CauseKind::Regression, text, run: 0 }
+        });
+        let invalid =
+            report.new.iter().enumerate().filter(|(_, run)| strict && run.health == Verdict::Invalid);
+        let invalid = invalid.map(|(run, compared)| Cause {
+            kind: CauseKind::ClientInvalid,
+            text: format!("the client of {} judged itself INVALID", printable(&compared.file, 120)),
+            run,
+        });
+        let runs = report.new.iter().map(|run| Run {
+            run_id: None,
+            file: Some(printable(&run.file, 200)),
+            started: run.started.clone(),
+            model: printable(&run.model, 200),
+            test: printable(run.scenario.as_deref().unwrap_or("default"), 200),
+            labels: run.labels.clone(),
+            plan_hash: run.plan_hash.clone(),
+            health: run.health,
+            complete: run.complete,
+        });
+        Self::new(worse.chain(invalid).collect(), runs)
+    }
+
+    fn new(causes: Vec<Cause>, runs: impl Iterator<Item = Run>) -> Option<Self> {
+        (!causes.is_empty()).then(|| Self { causes, runs: runs.collect() })
+    }
+
+    /// A line that says it: what chat programs show of a web hook.
+    fn text(&self) -> String {
+        let first = &self.causes[0];
+        let more = match self.causes.len() - 1 {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        let run = &self.runs[first.run];
+        format!("vllm-loadgen, {} of {}: {}{more}", run.test, run.model, first.text)
+    }
+
+    /// The object that a web hook is sent, described in `docs/monitoring.md`.
+    pub fn webhook(&self) -> Value {
+        json!({
+            "alert": ALERT_SCHEMA,
+            "tool": Tool::THIS,
+            "text": self.text(),
+            "causes": self.causes,
+            "runs": self.runs,
+        })
+    }
+
+    /// The alerts that Alertmanager's `/api/v2/alerts` is sent: one for each sort of cause in each run.
+    pub fn alertmanager(&self) -> Value {
+        let mut alerts: Vec<Value> = Vec::new();
+        let mut told: Vec<(CauseKind, usize)> = Vec::new();
+        for cause in &self.causes {
+            if told.contains(&(cause.kind, cause.run)) {
+                continue;
+            }
+            told.push((cause.kind, cause.run));
+            let same = self.causes.iter().filter(|other| (other.kind, other.run) == (cause.kind, cause.run));
+            let texts: Vec<&str> = same.map(|other| other.text.as_str()).collect();
+            let run = &self.runs[cause.run];
+            alerts.push(json!({
+                "labels": {
+                    "alertname": cause.kind.alert_name(),
+                    "severity": cause.kind.severity(),
+                    "job": "vllm-loadgen",
+                    "model": run.model,
+                    "test": run.test,
+                },
+                "annotations": {
+                    "summary": texts[0],
+                    "description": texts.join("; "),
+                    "labels": shown_labels(&run.labels),
+                    "started": run.started,
+                },
+            }));
+        }
+        Value::Array(alerts)
+    }
+}
+
+impl Run {
+    fn of_report(report: &Report) -> Self {
+        let plan = &report.plan;
+        Self {
+            run_id: Some(plan.run_id.clone()),
+            file: None,
+            started: report.started.clone(),
+            model: printable(&plan.request.model, 200),
+            test: printable(&plan.test(), 200),
+            labels: plan.labels.clone(),
+            plan_hash: plan.hash.clone(),
+            health: report.health.verdict,
+            complete: report.complete,
+        }
+    }
+}
+
+fn causes(report: &Report, run: usize, strict: bool) -> Vec<Cause> {
+    let requests = &report.summary.requests;
+    let mut causes = Vec::new();
+    let mut add = |kind, text| causes.push(Cause { kind, text, run });
+    if requests.succeeded == 0 {
+        let sent = show_counted(requests.sent, "request");
+        let most = report.summary.errors.first();
+        let most =
+            most.map_or(String::new(), |line| format!(", most failed with {}", printable(&line.kind, 60)));
+        add(CauseKind::NoSuccess, format!("none of {sent} succeeded{most}"));
+    }
+    if let Some(limit) = &report.stopped_by {
+        let share = requests.success_rate.map_or("none".to_owned(), show_share);
+        add(CauseKind::EndedEarly, format!("ended early, {share} succeeded: {}", printable(limit, 300)));
+    }
+    let is_bad = |outcome| outcome == Outcome::Failed || (strict && outcome == Outcome::Inconclusive);
+    for judged in report.thresholds.iter().filter(|judged| is_bad(judged.verdict)) {
+        let (threshold, verdict) = (printable(&judged.threshold, 200), judged.verdict.name());
+        add(CauseKind::Threshold, format!("{threshold} {verdict}: {}", printable(&judgement(judged), 300)));
+    }
+    if strict && report.health.verdict == Verdict::Invalid {
+        let why =
+            report.health.reasons.first().map_or(String::new(), |why| format!(": {}", printable(why, 300)));
+        add(CauseKind::ClientInvalid, format!("the client judged itself INVALID{why}"));
+    }
+    causes
+}

@@ -1,0 +1,121 @@
+//! Who is told where a result is bad, and what.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use vllm_loadgen::sim::Behavior;
+
+use crate::command::{code, err, folder, out, run, simulator, start, succeeds};
+use crate::receiver::{Received, receiver};
+
+fn body(received: &Received) -> Value {
+    serde_json::from_str(&received.body).expect("JSON")
+}
+
+#[test]
+fn a_broken_threshold_is_told_once_to_each() {
+    let (folder, server) = (folder(), simulator());
+    let (hook, hooked) = receiver("200 OK");
+    let (manager, managed) = receiver("200 OK");
+    let secret = format!("{}/services/T0KEN", hook.replace("http://", "http://me:pa55word@"));
+    let words =
+        ["-q", "--url", &server.url(), "-n", "20", "--max-tokens", "2", "--prompt", "my very own words"];
+    let limits = ["--threshold", "e2e.p50<1us", "--threshold", "error_rate<50%", "--test-name", "night"];
+    let alerts =
+        ["--alert-webhook", &secret, "--alertmanager", &manager, "--label", "commit=4f2a", "-o", "r.json"];
+    let ran = run(folder.path(), &[&words[..], &limits, &alerts].concat());
+    assert_eq!(code(&ran), 99);
+    let told = hooked.recv().expect("told");
+    assert_eq!(told.line, "POST /services/T0KEN HTTP/1.1");
+    assert!(told.head.contains(&"content-type: application/json".to_owned()), "{told:?}");
+    let message = body(&told);
+    let text = message["text"].as_str().expect("text");
+    assert!(text.starts_with("vllm-loadgen, night of simulated-model: e2e.p50<1us failed: "), "{text}");
+    assert_eq!(message["alert"], 1);
+    assert_eq!(message["causes"].as_array().map(Vec::len), Some(1), "{message}");
+    assert_eq!(message["causes"][0]["kind"], "threshold");
+    let told_run = &message["runs"][0];
+    assert_eq!((&told_run["labels"]["commit"], &told_run["test"]), (&"4f2a".into(), &"night".into()));
+    let told = managed.recv().expect("told");
+    assert_eq!(told.line, "POST /api/v2/alerts HTTP/1.1");
+    let alerts = body(&told);
+    assert_eq!(alerts.as_array().map(Vec::len), Some(1), "{alerts}");
+    let labels = &alerts[0]["labels"];
+    assert_eq!(labels["alertname"], "VllmLoadgenThresholdFailed");
+    assert_eq!((&labels["severity"], &labels["model"]), (&"critical".into(), &"simulated-model".into()));
+    assert!(
+        alerts[0]["annotations"]["summary"]
+            .as_str()
+            .is_some_and(|text| text.starts_with("e2e.p50<1us failed"))
+    );
+    let messages = format!("{message}{alerts}");
+    let all = format!("{messages}{}{}", out(&ran), err(&ran));
+    assert!(!messages.contains("my very own words"), "{messages}");
+    assert!(!all.contains("pa55word") && !all.contains("T0KEN"), "{all}");
+    assert!(err(&ran).contains(&format!("alert sent to {hook}\nalert sent to {manager}")), "{}", err(&ran));
+    assert!(hooked.try_recv().is_err() && managed.try_recv().is_err(), "one message each");
+}
+
+#[test]
+fn nobody_is_told_of_what_is_well() {
+    let (folder, server) = (folder(), simulator());
+    let (hook, hooked) = receiver("200 OK");
+    let words = ["-q", "--url", &server.url(), "-n", "5", "--max-tokens", "2", "--threshold", "e2e.p50<1h"];
+    let ran = run(folder.path(), &[&words[..], &["--alert-webhook", &hook]].concat());
+    succeeds(&ran);
+    assert!(!err(&ran).contains("alert") && hooked.try_recv().is_err(), "{}", err(&ran));
+}
+
+#[test]
+fn one_who_cannot_be_told_changes_no_exit_code() {
+    let (folder, failing) = (folder(), start(Behavior { fail: 1.0, ..Behavior::flat_out() }));
+    let (refusing, _kept) = receiver("503 Service Unavailable");
+    let words = ["-q", "--url", &failing.url(), "-n", "3", "--max-tokens", "2", "-o", "r.json"];
+    let ran = run(folder.path(), &[&words[..], &["--alert-webhook", &refusing]].concat());
+    assert_eq!(code(&ran), 1, "no request succeeded");
+    assert!(
+        err(&ran).contains(&format!("warning: no alert could be sent to {refusing}: it answered 503")),
+        "{}",
+        err(&ran)
+    );
+    assert!(out(&ran).contains("Written: r.json"), "{}", out(&ran));
+    let wrong =
+        run(folder.path(), &["--simulate", "--alertmanager", "somewhere", "--alert-webhook", "ftp://h"]);
+    assert_eq!(code(&wrong), 2);
+    for part in ["--alertmanager: has no http:// or https://", "--alert-webhook: has no http:// or https://"]
+    {
+        assert!(err(&wrong).contains(part), "{}", err(&wrong));
+    }
+}
+
+#[test]
+fn a_regression_is_told_by_compare() {
+    let (folder, server) =
+        (folder(), start(Behavior { ttft: Duration::from_millis(1), ..Behavior::flat_out() }));
+    let slow = start(Behavior { ttft: Duration::from_millis(60), ..Behavior::flat_out() });
+    let (hook, hooked) = receiver("200 OK");
+    let (manager, managed) = receiver("200 OK");
+    let words = ["-q", "-n", "80", "-t", "20", "--max-tokens", "2", "--no-detail", "--seed", "1"];
+    for (server, file) in [(&server, "base.json"), (&slow, "new.json")] {
+        succeeds(&run(folder.path(), &[&words[..], &["--url", &server.url(), "-o", file]].concat()));
+    }
+    let alerts = ["--alert-webhook", &hook, "--alertmanager", &manager];
+    let compared = run(
+        folder.path(),
+        &[&["compare", "base.json", "new.json", "--metric", "ttft.p50"][..], &alerts].concat(),
+    );
+    assert_eq!(code(&compared), 99, "{}", err(&compared));
+    let message = body(&hooked.recv().expect("told"));
+    assert_eq!(
+        (&message["causes"][0]["kind"], &message["runs"][0]["file"]),
+        (&"regression".into(), &"new.json".into())
+    );
+    let alerts = body(&managed.recv().expect("told"));
+    assert_eq!(alerts[0]["labels"]["alertname"], "VllmLoadgenRegression");
+    let better = run(
+        folder.path(),
+        &["compare", "new.json", "base.json", "--metric", "ttft.p50", "--alert-webhook", &hook],
+    );
+    succeeds(&better);
+    assert!(hooked.try_recv().is_err());
+}
