@@ -51,6 +51,10 @@ fn obey(streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
             start_logger(order.verbosity);
             app::compare(&order, streams)
         }
+        Order::Export(order) => {
+            start_logger(order.verbosity);
+            app::export(&order, streams)
+        }
         Order::Simulate(order) => {
             start_logger(order.verbosity);
             stop_at_signals(stopper, STOPPING)?;

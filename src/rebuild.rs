@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use flate2::bufread::MultiGzDecoder;
@@ -27,6 +27,29 @@ pub fn report(path: &Path, sinks: &mut [&mut dyn Sink]) -> Result<Report, Error>
         };
         Error::File { path: path.to_owned(), cause, advice }
     })
+}
+
+/// The results and record logs that a path names: itself, or in a folder all files whose names end in `.json`, `.jsonl` or
+/// `.jsonl.gz`, in order of their names. A log beside a result of its name is left out, for it is of the same run.
+///
+/// # Errors
+/// [`Error::File`] when a folder cannot be read.
+pub fn results_in(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let fail =
+        |cause| Error::File { path: path.to_owned(), cause, advice: "; name a folder that can be read" };
+    let entries = std::fs::read_dir(path).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+    let mut found: Vec<PathBuf> = entries.map_err(fail)?.into_iter().map(|entry| entry.path()).collect();
+    found.retain(|file| {
+        let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let log = name.strip_suffix(".gz").unwrap_or(&name).strip_suffix(".jsonl");
+        let has_result = log.is_some_and(|stem| path.join(format!("{stem}.json")).is_file());
+        file.is_file() && (name.ends_with(".json") || log.is_some()) && !has_result
+    });
+    found.sort();
+    Ok(found)
 }
 
 /// Reads a result or a record log, compressed or not. Of a log, `sinks` get every record.

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod compare;
+mod export;
 mod files;
 mod live;
 mod made;
@@ -18,6 +19,7 @@ use crate::health;
 use crate::sim::Simulator;
 
 pub use compare::compare;
+pub use export::export;
 pub use report::report;
 pub use run::run;
 pub use selftest::selftest;

@@ -275,6 +275,8 @@ pub enum Subcommand {
     Simulate(Simulate),
     /// Results again.
     Report(ReportFlags),
+    /// Results for other programs.
+    Export(ExportFlags),
     /// Results against others.
     Compare(CompareFlags),
     /// The measurer measured.
@@ -316,6 +318,29 @@ pub struct ReportFlags {
     #[argh(switch)]
     pub no_detail: bool,
     /// replace files that exist
+    #[argh(switch)]
+    pub overwrite: bool,
+    /// log what goes on to standard error
+    #[argh(switch, short = 'v')]
+    pub verbose: u8,
+}
+
+/// Write saved results for other programs: as OpenMetrics with the time at which each run ended, to fill a history into Prometheus.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "export",
+    help_triggers("-h", "--help"),
+    example = "A history of results into the blocks of a Prometheus:\n  {command_name} --openmetrics history.om results/\n  promtool tsdb create-blocks-from openmetrics history.om /var/lib/prometheus"
+)]
+pub struct ExportFlags {
+    /// results (JSON), record logs (JSONL, may be compressed), or folders of them
+    #[argh(positional, arg_name = "FILE|DIR")]
+    pub files: Vec<String>,
+    /// write them to this file as OpenMetrics; - for standard output
+    #[argh(option, arg_name = "FILE")]
+    pub openmetrics: Option<String>,
+    /// replace a file that exists
     #[argh(switch)]
     pub overwrite: bool,
     /// log what goes on to standard error

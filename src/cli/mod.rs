@@ -19,7 +19,7 @@ use crate::report::Tool;
 use crate::secret::Secret;
 use crate::selftest;
 use crate::sim::Behavior;
-use flags::{Flags, ReportFlags, Selftest, Simulate, Subcommand};
+use flags::{ExportFlags, Flags, ReportFlags, Selftest, Simulate, Subcommand};
 use typed::Typed;
 
 /// What the user wants done.
@@ -33,6 +33,8 @@ pub enum Order {
     Simulate(Box<SimulateOrder>),
     /// Show results again.
     Report(ReportOrder),
+    /// Hand results to other programs.
+    Export(ExportOrder),
     /// Compare results.
     Compare(Box<CompareOrder>),
     /// Measure the tool itself.
@@ -59,6 +61,19 @@ pub struct ReportOrder {
     /// Whether the JSON has a line for each request of a record log.
     pub detail: bool,
     /// Whether files that exist may be replaced.
+    pub overwrite: bool,
+    /// How much to log.
+    pub verbosity: u8,
+}
+
+/// Results to hand to other programs.
+#[derive(Debug)]
+pub struct ExportOrder {
+    /// Results, record logs, or folders of them; at least one.
+    pub files: Vec<PathBuf>,
+    /// Where they go as OpenMetrics; `None` is standard output.
+    pub openmetrics: Option<PathBuf>,
+    /// Whether a file that exists may be replaced.
     pub overwrite: bool,
     /// How much to log.
     pub verbosity: u8,
@@ -178,6 +193,7 @@ pub fn parse(words: &[String], around: &Surroundings<'_>) -> Result<Order, Error
             let network = NetworkDraft { variables: proxy_variables(around), ..NetworkDraft::default() };
             compare::order(compare, flags.verbose, &network)
         }
+        Some(Subcommand::Export(export)) => export_order(export, flags.verbose),
         Some(Subcommand::Selftest(selftest)) => {
             selftest_order(Selftest { quiet: selftest.quiet || flags.quiet, ..selftest }, flags.verbose)
         }
@@ -355,6 +371,26 @@ fn report_order(flags: ReportFlags, verbosity: u8) -> Result<Order, Error> {
         markdown: flags.markdown.map(PathBuf::from),
         prometheus: flags.prom_out.map(PathBuf::from),
         detail: !flags.no_detail,
+        overwrite: flags.overwrite,
+        verbosity: verbosity.max(flags.verbose),
+    }))
+}
+
+fn export_order(flags: ExportFlags, verbosity: u8) -> Result<Order, Error> {
+    let mut mistakes = Vec::new();
+    if flags.files.is_empty() {
+        mistakes.push(Mistake::new("export", "name one or more results, record logs or folders of them"));
+    }
+    if flags.openmetrics.as_deref().is_none_or(str::is_empty) {
+        let problem = "say where it goes: --openmetrics FILE, or --openmetrics - for standard output";
+        mistakes.push(Mistake::new("export", problem));
+    }
+    if !mistakes.is_empty() {
+        return Err(Error::Usage(mistakes));
+    }
+    Ok(Order::Export(ExportOrder {
+        files: flags.files.into_iter().map(PathBuf::from).collect(),
+        openmetrics: flags.openmetrics.filter(|file| file != "-").map(PathBuf::from),
         overwrite: flags.overwrite,
         verbosity: verbosity.max(flags.verbose),
     }))

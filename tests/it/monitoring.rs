@@ -306,3 +306,84 @@ fn each_test_is_a_group_and_a_refused_push_is_told() {
     assert!(err(&ran).contains(&format!("cannot push to {refusing}: ")), "{}", err(&ran));
     assert!(out(&ran).contains("Written: kept.json"), "nothing else is lost: {}", out(&ran));
 }
+
+#[test]
+fn a_folder_of_results_becomes_a_history_with_times() {
+    let (folder, server) = (folder(), simulator());
+    let (at, url) = (folder.path(), server.url());
+    let words = ["-q", "--url", &url, "-n", "4", "--max-tokens", "3", "-o", "run.json", "--overwrite"];
+    succeeds(&run(at, &words));
+    fs::create_dir(at.join("history")).expect("writable");
+    let mut result = json(&at.join("run.json"));
+    // newest first by name, one without a log, one of which the log is all there is, one twice, and what is no result
+    let ends = ["2026-11-03T00:00:00.250Z", "2026-11-02T00:00:00.000Z", "2026-11-01T00:00:00.000Z"];
+    for (number, end) in ends.iter().enumerate() {
+        result["ended"] = Value::from(*end);
+        result["plan"]["run_id"] = Value::from(format!("lg-{number}"));
+        fs::write(at.join(format!("history/{number}.json")), result.to_string()).expect("writable");
+    }
+    fs::copy(at.join("history/0.json"), at.join("history/3.json")).expect("writable");
+    fs::write(at.join("history/0.jsonl"), "not looked at").expect("writable");
+    fs::write(at.join("history/other.json"), "{}").expect("writable");
+    fs::write(at.join("history/notes.txt"), "not looked at").expect("writable");
+    let exported = run(at, &["export", "--openmetrics", "-", "history"]);
+    succeeds(&exported);
+    let text = out(&exported);
+    assert!(text.ends_with("\n# EOF\n") && text.matches("# EOF").count() == 1, "{text}");
+    assert!(
+        text.contains("# TYPE vllm_loadgen_run info\n")
+            && text.contains("# UNIT vllm_loadgen_run_e2e_seconds seconds\n")
+    );
+    let mut times: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (sample, time) = line.rsplit_once(' ').expect("a time");
+        times.entry(sample.rsplit_once(' ').expect("a value").0).or_default().push(time);
+    }
+    assert!(times.keys().any(|series| series.starts_with("vllm_loadgen_run_e2e_seconds_count{")), "{text}");
+    for (series, times) in times {
+        assert_eq!(times, ["1793491200.000", "1793577600.000", "1793664000.250"], "{series}");
+    }
+    let told = err(&exported);
+    assert!(
+        told.contains("other.json: no result: ") && told.contains("3.json: the same run was named before"),
+        "{told}"
+    );
+    assert_eq!(told.lines().count(), 2, "{told}");
+    // into a file the same
+    succeeds(&run(at, &["export", "history", "--openmetrics", "history.om"]));
+    assert_eq!(read(at, "history.om"), text);
+    assert_eq!(code(&run(at, &["export", "history", "--openmetrics", "history.om"])), 1);
+}
+
+#[test]
+fn what_cannot_be_exported_is_told() {
+    let (folder, server) = (folder(), simulator());
+    let (at, url) = (folder.path(), server.url());
+    fs::create_dir(at.join("empty")).expect("writable");
+    succeeds(&run(at, &["-q", "--url", &url, "-n", "2", "--max-tokens", "3", "-o", "run.json"]));
+    let mut result = json(&at.join("run.json"));
+    result["plan"]["run_id"] = Value::from("lg-other");
+    fs::write(at.join("twin.json"), result.to_string()).expect("writable");
+    result["ended"] = Value::from("yesterday");
+    result["plan"]["run_id"] = Value::from("lg-third");
+    fs::write(at.join("undated.json"), result.to_string()).expect("writable");
+    let exported = run(at, &["export", "--openmetrics", "-", "run.json", "twin.json", "undated.json"]);
+    succeeds(&exported);
+    let told = err(&exported);
+    assert!(
+        told.contains("twin.json: another run of the same series ended in the same millisecond"),
+        "{told}"
+    );
+    assert!(told.contains("undated.json: it does not tell when the run ended"), "{told}");
+    for (words, status, want) in [
+        (&["export", "run.json"][..], 2, "--openmetrics FILE"),
+        (&["export", "--openmetrics", "-"], 2, "name one or more results"),
+        (&["export", "--openmetrics", "-", "empty"], 2, "holds no result"),
+        (&["export", "--openmetrics", "-", "none.json"], 1, "none.json"),
+        (&["export", "--openmetrics", "a.om", "undated.json"], 2, "holds no result"),
+    ] {
+        let ran = run(at, words);
+        assert!(code(&ran) == status && err(&ran).contains(want), "{words:?}: {}", err(&ran));
+    }
+    assert!(!at.join("a.om").exists());
+}

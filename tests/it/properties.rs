@@ -210,6 +210,7 @@ pub fn flags(text: &str) {
         Ok(Order::Run(order)) => plans(&order.draft),
         Ok(Order::Simulate(order)) => assert_eq!(order.behavior.check(), Ok(())),
         Ok(Order::Report(order)) => assert!(!order.files.is_empty()),
+        Ok(Order::Export(order)) => assert!(!order.files.is_empty()),
         Ok(Order::Compare(order)) => assert!(!order.base.is_empty() && !order.new.is_empty()),
         Ok(Order::Selftest(order)) => assert!(!order.settings.trials().is_empty()),
         Ok(Order::Print(text)) => assert!(!text.is_empty()),

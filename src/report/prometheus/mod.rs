@@ -4,6 +4,7 @@
 //! A figure that a run does not have is left out: there is no NaN and no 0 in its place.
 
 mod exposition;
+mod history;
 mod live;
 mod push;
 mod series;
@@ -11,6 +12,7 @@ mod series;
 use std::io::{self, Write};
 
 pub use exposition::{Family, Kind, Labels, Sample, TEXT_TYPE, write_text};
+pub use history::History;
 pub use live::{LiveMetrics, LiveRun};
 pub use push::{PushGroup, push_groups};
 pub use series::{series_labels, value_labels};
@@ -31,21 +33,9 @@ pub fn write_prometheus(reports: &[Report], out: &mut dyn Write) -> io::Result<(
     write_text(&families(&labelled), out)
 }
 
-/// Writes the results of runs as OpenMetrics, each with the time at which its run ended: a history to be filled in. Runs of
-/// the same series need ends of their own.
-///
-/// # Errors
-/// Those of the writer.
-pub fn write_openmetrics(reports: &[&Report], out: &mut dyn Write) -> io::Result<()> {
-    let labels = value_labels(reports);
-    let mut labelled: Vec<_> = reports.iter().copied().zip(labels).collect();
-    labelled.sort_by_key(|(report, _)| ended_ms(report));
-    exposition::write_openmetrics(&families(&labelled), out)
-}
-
-/// When the run ended, in milliseconds since 1970; 0 where the report does not tell.
-pub fn ended_ms(report: &Report) -> i64 {
-    Date::parse(&report.ended).map_or(0, Date::unix_ms)
+/// When the run ended, in milliseconds since 1970; `None` where the report does not tell.
+fn ended_ms(report: &Report) -> Option<i64> {
+    Date::parse(&report.ended).map(Date::unix_ms)
 }
 
 /// The quantiles of a distribution that are written.
@@ -189,7 +179,13 @@ fn each(
     for (report, labels) in runs {
         for (more, value) in values(report) {
             let labels = labels.iter().cloned().chain(more).collect();
-            family.samples.push(Sample { suffix: "", labels, part: None, value, at_ms: ended_ms(report) });
+            family.samples.push(Sample {
+                suffix: "",
+                labels,
+                part: None,
+                value,
+                at_ms: ended_ms(report).unwrap_or_default(),
+            });
         }
     }
     family
@@ -199,7 +195,7 @@ fn summary(runs: &[(&Report, Labels)], name: &'static str, help: &'static str, t
     let mut family = Family::new(name, Kind::Summary, help);
     for (report, labels) in runs {
         let Some(found) = times(report) else { continue };
-        let at_ms = ended_ms(report);
+        let at_ms = ended_ms(report).unwrap_or_default();
         let mut push = |suffix, part, value| {
             family.samples.push(Sample { suffix, labels: labels.clone(), part, value, at_ms });
         };
