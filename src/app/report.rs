@@ -5,23 +5,26 @@ use std::path::PathBuf;
 use super::Streams;
 use super::files::{Pages, RunFiles, detail_log};
 use super::made::Made;
+use super::run::exit_code;
 use crate::cli::ReportOrder;
-use crate::error::{Error, ExitCode};
-use crate::plan::SuiteKind;
+use crate::error::{Error, ExitCode, Mistake};
+use crate::plan::{SuiteKind, Threshold};
 use crate::rebuild;
 use crate::record::Sink;
-use crate::report::{self, OutputFile, VllmRows};
+use crate::report::{self, OutputFile, Report, VllmRows};
 
-/// Shows saved results and record logs again, and writes what is asked for.
+/// Shows saved results and record logs again, and writes what is asked for. Where they are to be judged, the exit code is
+/// that of the runs.
 ///
 /// # Errors
-/// When one of them cannot be read, or a file or the report not be written.
+/// When one of them cannot be read, or a file or the report not be written, or there is no verdict to write.
 pub fn report(order: &ReportOrder, streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
     let create = |path: &PathBuf| OutputFile::create(path, order.overwrite);
     let (json, csv) =
         (order.json.as_ref().map(create).transpose()?, order.csv.as_ref().map(create).transpose()?);
     let (html, markdown) = (order.html.as_deref(), order.markdown.as_deref());
     let pages = Pages::create(html, markdown, order.prometheus.as_deref(), order.overwrite)?;
+    let junit = order.junit.as_ref().map(create).transpose()?;
     let mut made = Made::default();
     let vllm = order.vllm.as_ref().map(create).transpose()?;
     let mut detail = None;
@@ -32,7 +35,7 @@ pub fn report(order: &ReportOrder, streams: &mut Streams<'_>) -> Result<ExitCode
         if vllm.is_some() {
             sinks.push(&mut rows);
         }
-        made.reports.push(rebuild::report(path, &mut sinks)?);
+        made.reports.push(judged(rebuild::report(path, &mut sinks)?, &order.thresholds));
         let color = streams.color;
         made.print(streams, |reports, out| {
             if order.files.len() > 1 {
@@ -41,6 +44,7 @@ pub fn report(order: &ReportOrder, streams: &mut Streams<'_>) -> Result<ExitCode
             reports.last().map_or(Ok(()), |report| report::print_report(report, color, out))
         });
     }
+    no_verdicts(order, &made.reports)?;
     if made.reports.len() > 1 {
         made.print(streams, |reports, out| report::print_sweep(SuiteKind::Scenarios, reports, out));
     }
@@ -57,8 +61,35 @@ pub fn report(order: &ReportOrder, streams: &mut Streams<'_>) -> Result<ExitCode
         let written = csv.finish(|out| report::write_csv(&made.reports, out));
         made.keep_file(written);
     }
+    if let Some(junit) = junit {
+        let written = junit.finish(|out| report::write_junit(&made.reports, out));
+        made.keep_file(written);
+    }
     let names: Vec<String> = order.files.iter().map(|path| path.display().to_string()).collect();
     made.write_pages(pages, SuiteKind::Scenarios, &names);
-    made.finish(streams)?;
-    Ok(ExitCode::Success)
+    let reports = made.finish(streams)?;
+    let is_judged = !order.thresholds.is_empty() || order.junit.is_some() || order.strict;
+    Ok(if is_judged { exit_code(&reports, order.strict) } else { ExitCode::Success })
+}
+
+/// The report held to other thresholds than those it was made under, where there are such.
+fn judged(mut report: Report, thresholds: &[Threshold]) -> Report {
+    if thresholds.is_empty() {
+        return report;
+    }
+    report.plan.thresholds = thresholds.to_vec();
+    report.judged()
+}
+
+/// Verdicts that are to be written must be of something.
+fn no_verdicts(order: &ReportOrder, reports: &[Report]) -> Result<(), Error> {
+    match &order.junit {
+        Some(file) if reports.iter().all(|report| report.thresholds.is_empty()) => {
+            let place = format!("--junit '{}'", file.display());
+            let problem =
+                "the results were held to no threshold; give one, such as --threshold 'ttft.p99<500ms'";
+            Err(Error::Usage(vec![Mistake::new(place, problem)]))
+        }
+        _ => Ok(()),
+    }
 }

@@ -204,7 +204,7 @@ fn make_run(
 
 /// A run in which no request succeeded has measured nothing. One that was ended for its failures is not what was asked
 /// for; nor is one that broke a threshold; nor, under `--strict`, one that is INVALID or whose thresholds are inconclusive.
-fn exit_code(reports: &[Report], strict: bool) -> ExitCode {
+pub(super) fn exit_code(reports: &[Report], strict: bool) -> ExitCode {
     let any_success = |report: &Report| report.summary.requests.succeeded > 0;
     if reports.is_empty() || !reports.iter().all(any_success) {
         return ExitCode::Failed;

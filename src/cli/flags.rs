@@ -290,7 +290,17 @@ pub enum Subcommand {
     name = "report",
     help_triggers("-h", "--help"),
     example = "The report of a run that was killed, as text and as JSON:\n  {command_name} results/run.jsonl --output run.json",
-    example = "Two runs side by side, with charts:\n  {command_name} before.json after.json --html report.html"
+    example = "Two runs side by side, with charts:\n  {command_name} before.json after.json --html report.html",
+    example = "Would last night's run keep this limit?\n  {command_name} nightly.json --threshold 'ttft.p99<500ms'",
+    error_code(
+        1,
+        "a file cannot be read or written; when judging, also where no request of a run succeeded"
+    ),
+    error_code(2, "usage is wrong"),
+    error_code(
+        99,
+        "with --threshold, --strict or --junit: a threshold failed or a run was ended early by a limit of its own; with --strict also where one is inconclusive or a run is INVALID"
+    )
 )]
 pub struct ReportFlags {
     /// results (JSON) or record logs (JSONL, may be compressed); several are shown side by side
@@ -314,6 +324,15 @@ pub struct ReportFlags {
     /// write all reports as metrics for Prometheus
     #[argh(option, arg_name = "FILE")]
     pub prom_out: Option<String>,
+    /// hold the results to this limit, such as ttft.p99<500ms, in the place of those they were measured under; exit 99 unless it is kept; may be repeated
+    #[argh(option, arg_name = "LIMIT")]
+    pub threshold: Vec<String>,
+    /// exit as the runs would have: 99 where a threshold failed; and with this also where one is inconclusive or a run is INVALID
+    #[argh(switch)]
+    pub strict: bool,
+    /// write the verdicts on the thresholds to this file, as JUnit XML; exit 99 where one failed
+    #[argh(option, arg_name = "FILE")]
+    pub junit: Option<String>,
     /// leave the single requests of a record log out of the JSON
     #[argh(switch)]
     pub no_detail: bool,

@@ -6,6 +6,7 @@ mod compare;
 pub mod config;
 mod flags;
 mod lists;
+mod report;
 mod typed;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -14,12 +15,12 @@ use std::path::{Path, PathBuf};
 use argh::FromArgs;
 
 use crate::error::{Error, Mistake};
-use crate::plan::{AlertsTo, Draft, Metric, NetworkDraft, PROXY_VARIABLES};
+use crate::plan::{AlertsTo, Draft, Metric, NetworkDraft, PROXY_VARIABLES, Threshold};
 use crate::report::Tool;
 use crate::secret::Secret;
 use crate::selftest;
 use crate::sim::Behavior;
-use flags::{ExportFlags, Flags, ReportFlags, Selftest, Simulate, Subcommand};
+use flags::{ExportFlags, Flags, Selftest, Simulate, Subcommand};
 use typed::Typed;
 
 /// What the user wants done.
@@ -58,6 +59,12 @@ pub struct ReportOrder {
     pub markdown: Option<PathBuf>,
     /// Where metrics of all of them go, for Prometheus.
     pub prometheus: Option<PathBuf>,
+    /// What the figures are to keep, in the place of what they were to keep when they were measured; empty leaves that.
+    pub thresholds: Vec<Threshold>,
+    /// Where the verdicts on it go, as JUnit XML.
+    pub junit: Option<PathBuf>,
+    /// Whether an INVALID run and an inconclusive threshold fail the command.
+    pub strict: bool,
     /// Whether the JSON has a line for each request of a record log.
     pub detail: bool,
     /// Whether files that exist may be replaced.
@@ -188,7 +195,7 @@ pub fn parse(words: &[String], around: &Surroundings<'_>) -> Result<Order, Error
     }
     match flags.command {
         Some(Subcommand::Simulate(simulate)) => simulate_order(&simulate, flags.verbose, around),
-        Some(Subcommand::Report(report)) => report_order(report, flags.verbose),
+        Some(Subcommand::Report(report)) => report::order(report, flags.verbose),
         Some(Subcommand::Compare(compare)) => {
             let network = NetworkDraft { variables: proxy_variables(around), ..NetworkDraft::default() };
             compare::order(compare, flags.verbose, &network)
@@ -340,42 +347,6 @@ fn api_key(file: Option<&str>, around: &Surroundings<'_>, typed: &mut Typed) -> 
     Some((key, format!("file {file}")))
 }
 
-fn report_order(flags: ReportFlags, verbosity: u8) -> Result<Order, Error> {
-    let mut mistakes = Vec::new();
-    if flags.files.is_empty() {
-        mistakes.push(Mistake::new("report", "name one or more results or record logs"));
-    }
-    for (flag, file) in [("--output", &flags.output), ("--vllm-json", &flags.vllm_json)] {
-        if let (Some(file), 2..) = (file, flags.files.len()) {
-            let problem = "names one file, and there are several results; leave it out, or give one";
-            mistakes.push(Mistake::new(format!("{flag} '{file}'"), problem));
-        }
-    }
-    mistakes.extend(same_files(&[
-        ("--output", &flags.output),
-        ("--vllm-json", &flags.vllm_json),
-        ("--csv", &flags.csv),
-        ("--html", &flags.html),
-        ("--markdown", &flags.markdown),
-        ("--prom-out", &flags.prom_out),
-    ]));
-    if !mistakes.is_empty() {
-        return Err(Error::Usage(mistakes));
-    }
-    Ok(Order::Report(ReportOrder {
-        files: flags.files.into_iter().map(PathBuf::from).collect(),
-        json: flags.output.map(PathBuf::from),
-        vllm: flags.vllm_json.map(PathBuf::from),
-        csv: flags.csv.map(PathBuf::from),
-        html: flags.html.map(PathBuf::from),
-        markdown: flags.markdown.map(PathBuf::from),
-        prometheus: flags.prom_out.map(PathBuf::from),
-        detail: !flags.no_detail,
-        overwrite: flags.overwrite,
-        verbosity: verbosity.max(flags.verbose),
-    }))
-}
-
 fn export_order(flags: ExportFlags, verbosity: u8) -> Result<Order, Error> {
     let mut mistakes = Vec::new();
     if flags.files.is_empty() {
@@ -394,19 +365,6 @@ fn export_order(flags: ExportFlags, verbosity: u8) -> Result<Order, Error> {
         overwrite: flags.overwrite,
         verbosity: verbosity.max(flags.verbose),
     }))
-}
-
-/// Flags that name one file twice.
-fn same_files(files: &[(&str, &Option<String>)]) -> Vec<Mistake> {
-    let given: Vec<_> = files.iter().filter_map(|(flag, file)| Some((*flag, file.as_deref()?))).collect();
-    let mut mistakes = Vec::new();
-    for (number, (flag, file)) in given.iter().enumerate() {
-        for (other, _) in given[..number].iter().filter(|(_, other)| other == file) {
-            let place = format!("{other} and {flag} '{file}'");
-            mistakes.push(Mistake::new(place, "name two files; one would replace the other"));
-        }
-    }
-    mistakes
 }
 
 fn simulate_order(flags: &Simulate, verbosity: u8, around: &Surroundings<'_>) -> Result<Order, Error> {

@@ -11,7 +11,7 @@ use super::flags::{Flags, Selftest, Simulate};
 use crate::arrivals::Shape;
 use crate::error::Mistake;
 use crate::health::{Limits, TypedLimit};
-use crate::plan::{Draft, Extent, Given, MAX_THREADS, NetworkDraft, Origin, Slo, parse_label};
+use crate::plan::{Draft, Extent, Given, MAX_THREADS, NetworkDraft, Origin, Slo, Threshold, parse_label};
 use crate::secret::Secret;
 use crate::selftest::{self, Settings};
 use crate::sim::Behavior;
@@ -75,11 +75,7 @@ impl Typed {
                 flags.no_progress_timeout.as_ref(),
                 parse_duration,
             ),
-            thresholds: flags
-                .threshold
-                .iter()
-                .filter_map(|text| self.read("--threshold", Some(text), str::parse))
-                .collect(),
+            thresholds: self.thresholds(&flags.threshold),
             junit: given("--junit", flags.junit.as_ref().map(PathBuf::from)),
             labels: flags
                 .label
@@ -113,6 +109,11 @@ impl Typed {
             no_detail: flags.no_detail,
             overwrite: flags.overwrite,
         }
+    }
+
+    /// Limits that figures are to keep.
+    pub fn thresholds(&mut self, words: &[String]) -> Vec<Given<Threshold>> {
+        words.iter().filter_map(|text| self.read("--threshold", Some(text), str::parse)).collect()
     }
 
     fn health_limits(&mut self, flags: &Flags) -> Limits {

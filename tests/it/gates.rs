@@ -51,6 +51,43 @@ fn thresholds_decide_the_exit_code_and_are_in_every_result() {
 }
 
 #[test]
+fn saved_results_are_judged_again() {
+    let (folder, server) = (folder(), simulator());
+    let (at, url) = (folder.path(), server.url());
+    let words = ["-q", "--url", &url, "-n", "20", "--max-tokens", "3", "--ignore-eos", "-o"];
+    succeeds(&run(at, &[&words[..], &["plain.json"]].concat()));
+    let held = ["held.json", "--record-log", "held.jsonl", "--threshold", "ttft.p99<0.001us"];
+    assert_eq!(code(&run(at, &[&words[..], &held].concat())), 99);
+    let report = |words: &[&str]| run(at, &[&["report"], words].concat());
+    // showing is no judging
+    assert_eq!(code(&report(&["held.json"])), 0);
+    assert_eq!(code(&report(&["held.jsonl", "--strict"])), 99);
+    assert_eq!(code(&report(&["plain.json", "held.json", "--junit", "own.xml"])), 99);
+    let xml = fs::read_to_string(at.join("own.xml")).expect("written");
+    assert!(xml.contains("tests=\"0\"") && xml.contains("tests=\"1\" failures=\"1\""), "{xml}");
+    // typed ones take the place of all others
+    let typed = ["held.json", "--threshold", "e2e.p99<1h", "-o", "again.json", "--junit", "typed.xml"];
+    let judged = report(&typed);
+    succeeds(&judged);
+    assert!(out(&judged).contains("inconclusive e2e.p99<1h"), "{}", out(&judged));
+    assert_eq!(read_json(&at.join("again.json"))["plan"]["thresholds"], json!(["e2e.p99<1h"]));
+    assert!(fs::read_to_string(at.join("typed.xml")).expect("written").contains("skipped=\"1\""));
+    assert_eq!(code(&report(&["held.json", "--threshold", "e2e.p99<1h", "--strict"])), 99);
+    assert_eq!(code(&report(&["plain.json", "--threshold=requests_per_s>1000000000"])), 99);
+    let refused = report(&["plain.json", "--junit", "none.xml"]);
+    assert_eq!((code(&refused), at.join("none.xml").exists()), (2, false));
+    assert!(
+        err(&refused).contains("--junit 'none.xml': the results were held to no threshold"),
+        "{}",
+        err(&refused)
+    );
+    let refused = report(&["plain.json", "--threshold", "ttft<5", "--csv", "a", "--junit", "a"]);
+    assert_eq!(code(&refused), 2);
+    assert!(err(&refused).contains("--threshold 'ttft<5'"), "{}", err(&refused));
+    assert!(err(&refused).contains("--csv and --junit 'a': name two files"), "{}", err(&refused));
+}
+
+#[test]
 fn a_threshold_that_fails_is_99_and_an_inconclusive_one_under_strict() {
     let (folder, server) = (folder(), simulator());
     let url = server.url();
