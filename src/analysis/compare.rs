@@ -99,7 +99,7 @@ pub struct Side {
 
 /// Fewest runs a side with which a one-sided test can reach 5 %: of 3 + 3 the least possible p is 1 in 20.
 pub const RUNS_FOR_A_TEST: usize = 4;
-const SIGNIFICANT: f64 = 0.05;
+pub(super) const SIGNIFICANT: f64 = 0.05;
 
 impl Comparison {
     /// Holds new runs against base runs. A metric that no run has is left out where it `may_be_missing`.
@@ -183,7 +183,7 @@ fn row(
 }
 
 /// Whether the change is above the tolerance. That of a success rate is one of the failures: 99 % to 98 % doubles them.
-fn exceeds(metric: Metric, tolerance: f64, from: f64, to: f64) -> bool {
+pub(super) fn exceeds(metric: Metric, tolerance: f64, from: f64, to: f64) -> bool {
     let (from, to) = if metric == Metric::SuccessRate { (1.0 - from, 1.0 - to) } else { (from, to) };
     (to - from).abs() > tolerance * from.abs()
 }
@@ -232,7 +232,8 @@ fn range(values: &[f64]) -> Option<Interval> {
     Some(Interval::new(low, values.iter().copied().reduce(f64::max)?))
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
+/// The middle value, or the mean of the two in the middle; `None` of nothing.
+pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     let upper = *values.get(middle)?;

@@ -6,6 +6,7 @@ mod remarks;
 mod repeats;
 mod sweep;
 mod threshold;
+mod trend;
 
 pub use compare::{Change, Comparison, Method, RUNS_FOR_A_TEST, Row, Side};
 pub use estimate::{Estimate, estimate};
@@ -13,3 +14,4 @@ pub use remarks::remarks;
 pub use repeats::{Spread, spreads};
 pub use sweep::{Point, Sweep};
 pub use threshold::{Figure, Judgement, Outcome, judge};
+pub use trend::{Latest, Segment, Shift, Trend};
