@@ -12,7 +12,7 @@ use crate::text;
 /// What went wrong with one request. Every failed request has exactly one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FailureKind {
-    /// It was due, and the run was stopped before it left.
+    /// It was due, and the run ended before it left: stopped, or its grace over.
     NotSent,
     /// The server's name could not be resolved.
     Dns,
@@ -36,6 +36,8 @@ pub enum FailureKind {
     HeaderTimeout,
     /// The reply stalled: no byte within the idle timeout.
     IdleTimeout,
+    /// Nothing moved in the whole run for too long, and this was under way.
+    NoProgress,
     /// The whole request took longer than its timeout.
     TotalTimeout,
     /// The server closed the connection before the reply's head was complete.
@@ -95,7 +97,7 @@ impl FailureKind {
     }
 
     /// All kinds but that of the HTTP status.
-    const PLAIN: [Self; 25] = [
+    const PLAIN: [Self; 26] = [
         Self::NotSent,
         Self::Dns,
         Self::ConnectRefused,
@@ -108,6 +110,7 @@ impl FailureKind {
         Self::SendFailed,
         Self::HeaderTimeout,
         Self::IdleTimeout,
+        Self::NoProgress,
         Self::TotalTimeout,
         Self::ClosedBeforeReply,
         Self::ResetBeforeReply,
@@ -146,7 +149,7 @@ impl FailureKind {
     fn row(self) -> (&'static str, Group, &'static str) {
         use Group::*;
         match self {
-            Self::NotSent => ("not_sent", Client, "due, but the run was stopped before it left"),
+            Self::NotSent => ("not_sent", Client, "due, but the run ended before it left"),
             Self::Dns => ("dns", Connection, "the server's name could not be resolved"),
             Self::ConnectRefused => ("connect_refused", Connection, "connection refused"),
             Self::Unreachable => ("unreachable", Connection, "no route to the server"),
@@ -164,6 +167,9 @@ impl FailureKind {
             Self::SendFailed => ("send_failed", Connection, "connection broke while sending"),
             Self::HeaderTimeout => ("header_timeout", Receive, "no reply head within the idle timeout"),
             Self::IdleTimeout => ("idle_timeout", Receive, "reply stalled for longer than the idle timeout"),
+            Self::NoProgress => {
+                ("no_progress", Receive, "nothing moved in any request for the no-progress timeout")
+            }
             Self::TotalTimeout => ("total_timeout", Receive, "request took longer than its timeout"),
             Self::ClosedBeforeReply => {
                 ("closed_before_reply", Receive, "server closed the connection before replying")

@@ -166,16 +166,15 @@ impl Record {
         }
     }
 
-    /// Whether it left at all: not so where it was due and the run was stopped first. Its moments are those of the
-    /// stop then, but for `due`.
+    /// Whether it left at all: not so where it was due and the run ended first. Its moments are those of that end then,
+    /// but for `due`.
     pub fn was_started(&self) -> bool {
         self.failure().is_none_or(|failure| failure.kind != FailureKind::NotSent)
     }
 
-    /// A request that was due and never left, for the run was stopped at this moment.
-    pub fn not_sent(id: u64, phase: Phase, due: Moment, stopped: Moment) -> Self {
-        let failure =
-            Failure::new(FailureKind::NotSent, "the run was stopped before a worker was free for it");
+    /// A request that was due and never left, for the run ended at this moment.
+    pub fn not_sent(id: u64, phase: Phase, due: Moment, ended: Moment) -> Self {
+        let failure = Failure::new(FailureKind::NotSent, "the run ended before a thread was free for it");
         Self {
             id,
             phase,
@@ -183,13 +182,13 @@ impl Record {
             status: None,
             moments: Moments {
                 due,
-                taken: stopped,
-                started: stopped,
+                taken: ended,
+                started: ended,
                 sent: None,
                 sent_whole: None,
                 first_byte: None,
                 first_event: None,
-                end: stopped,
+                end: ended,
             },
             connection: Connection::default(),
             token_events: vec![],

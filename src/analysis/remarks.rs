@@ -109,8 +109,8 @@ fn never_sent(summary: &Summary) -> Option<String> {
     let count = summary.requests.not_sent;
     (count > 0).then(|| {
         format!(
-            "{} due when the run was stopped, and never sent: they had waited for a free thread, and no figure of \
-             lateness or response time has them",
+            "{} due and never sent: the run ended while they waited for a free thread, and no figure of lateness or \
+             response time has them",
             if count == 1 { "1 request was".to_owned() } else { format!("{} requests were", show_count(count)) }
         )
     })

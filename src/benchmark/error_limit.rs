@@ -1,6 +1,9 @@
 //! Ends a run in which too much goes wrong or nothing goes on, and passes on the stop that comes from outside.
 
+use std::sync::OnceLock;
+
 use crate::clock::{Moment, Stop, Stopper};
+use crate::failure::FailureKind;
 use crate::plan::ErrorLimits;
 use crate::record::{Pulse, Record, Sink};
 use crate::units::{show_count, show_counted, show_duration, show_share};
@@ -17,6 +20,8 @@ pub(super) struct ErrorLimit<'a> {
     /// Of the run; `None` once it was stopped at once.
     stopper: Option<Stopper>,
     outside: &'a Stop,
+    /// What requests under way are to be given up as.
+    stopped_as: &'a OnceLock<FailureKind>,
     /// Why the run was ended.
     reason: Option<String>,
 }
@@ -33,7 +38,12 @@ struct Progress {
 const ENOUGH: u64 = 20;
 
 impl<'a> ErrorLimit<'a> {
-    pub(super) fn new(limits: ErrorLimits, stopper: Stopper, outside: &'a Stop) -> Self {
+    pub(super) fn new(
+        limits: ErrorLimits,
+        stopper: Stopper,
+        outside: &'a Stop,
+        stopped_as: &'a OnceLock<FailureKind>,
+    ) -> Self {
         Self {
             limits,
             ended: 0,
@@ -42,6 +52,7 @@ impl<'a> ErrorLimit<'a> {
             progress: None,
             stopper: Some(stopper),
             outside,
+            stopped_as,
             reason: None,
         }
     }
@@ -114,6 +125,10 @@ impl Sink for ErrorLimit<'_> {
     fn pulse(&mut self, pulse: &Pulse) {
         self.pass_on();
         if let Some(reason) = self.stalled(pulse) {
+            if self.reason.is_none() {
+                // the server's silence, and no doing of this client's
+                let _ = self.stopped_as.set(FailureKind::NoProgress);
+            }
             self.end(reason);
         }
     }
@@ -130,8 +145,9 @@ mod tests {
     fn a_run_without_progress_is_ended_and_one_without_requests_is_not() {
         let (_outer, outside) = stop_pair();
         let (stopper, stop) = stop_pair();
+        let stopped_as = OnceLock::new();
         let limits = ErrorLimits { no_progress: Duration::from_secs(60), ..ErrorLimits::default() };
-        let mut limit = ErrorLimit::new(limits, stopper, &outside);
+        let mut limit = ErrorLimit::new(limits, stopper, &outside, &stopped_as);
         let mut pulse = |second: u64, in_flight, token_events| {
             let now = Moment::from_nanos(second * 1_000_000_000);
             limit.pulse(&Pulse { now, began: Moment::default(), in_flight, token_events });
@@ -142,6 +158,7 @@ mod tests {
         assert!(!pulse(310, 1, 1) && !pulse(359, 1, 1), "it counts from when something was");
         assert!(pulse(370, 1, 1));
         let reason = limit.into_reason().expect("it was ended");
+        assert_eq!(stopped_as.get(), Some(&FailureKind::NoProgress));
         assert!(reason.starts_with("1 request under way") && reason.contains("60.0 s"), "{reason}");
     }
 }

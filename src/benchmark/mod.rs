@@ -4,6 +4,7 @@ mod error_limit;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use error_limit::ErrorLimit;
@@ -49,7 +50,8 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
     let workload = Workload::new(&plan.request, &plan.prompt, plan.unique_prompts.then_some(plan.seed));
     let secrets = plan.server.secrets();
     let (stopper, stop) = stop_pair();
-    let mut error_limit = ErrorLimit::new(plan.error_limits, stopper, run.stop);
+    let stopped_as = OnceLock::new();
+    let mut error_limit = ErrorLimit::new(plan.error_limits, stopper, run.stop, &stopped_as);
     let setup = Setup {
         request: &|id| Request { id: plan.request_id(id), body: workload.body(id) },
         backend: &|| -> Box<dyn Backend> { Box::new(client.backend()) },
@@ -59,6 +61,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         seed: plan.seed,
         clock: &SystemClock,
         stop: &stop,
+        stopped_as: &stopped_as,
     };
     let environment = Environment::here();
     let watch = run.server_metrics.then(|| Watch::begin(&client, &plan.server.endpoint.url));

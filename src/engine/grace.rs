@@ -12,13 +12,19 @@ use crate::plan::defaults;
 pub(super) struct Grace {
     /// How long requests may go on once none is sent any more; `None` waits for them, but not after a stop.
     limit: Option<Duration>,
+    /// When the last arrival is due, from the first on, where time ends them.
+    arrivals_end: Option<Duration>,
     /// One for each worker; none once they were used.
     cancellers: Vec<Canceller>,
 }
 
 impl Grace {
-    pub(super) fn new(limit: Option<Duration>, cancellers: Vec<Canceller>) -> Self {
-        Self { limit, cancellers }
+    pub(super) fn new(
+        limit: Option<Duration>,
+        arrivals_end: Option<Duration>,
+        cancellers: Vec<Canceller>,
+    ) -> Self {
+        Self { limit, arrivals_end, cancellers }
     }
 
     /// Looks whether it is time, and if so gives everything up. Returns when to look again at the latest; `None` where
@@ -47,8 +53,12 @@ impl Grace {
         }
         if stop.requested() {
             let limit = self.limit.unwrap_or(defaults::INTERRUPT_GRACE);
-            return Some((floor.stopped() + limit, FailureKind::Interrupted));
+            let kind = floor.setup.stopped_as.get().copied().unwrap_or(FailureKind::Interrupted);
+            return Some((floor.stopped() + limit, kind));
         }
-        Some((floor.sent_all()? + self.limit?, FailureKind::Cancelled))
+        // arrivals that still wait for a thread when time has ended them do not hold the run up
+        let timed = floor.began.get().zip(self.arrivals_end).map(|(began, end)| *began + end);
+        let sent_all = timed.into_iter().chain(floor.sent_all()).min()?;
+        Some((sent_all + self.limit?, FailureKind::Cancelled))
     }
 }

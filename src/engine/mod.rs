@@ -37,6 +37,8 @@ struct Job {
     phase: Option<Phase>,
     /// `None` in a closed loop: due when a worker is free for it.
     due: Option<Moment>,
+    /// Whether it is known to be the last.
+    is_last: bool,
     request: Request,
 }
 
@@ -59,6 +61,8 @@ pub struct Setup<'a> {
     /// Ends the run early: no further request is sent, and those under way are given up after the grace, or at once if
     /// the stop is urgent.
     pub stop: &'a Stop,
+    /// What requests under way are given up as after the stop; interrupted, where nobody has said otherwise.
+    pub stopped_as: &'a OnceLock<FailureKind>,
 }
 
 /// What the threads of a run share.
@@ -68,7 +72,9 @@ struct Floor<'a, 'b> {
     phases: Mutex<Phases>,
     /// From when on no request starts, where that is known before time says so.
     sent_all: OnceLock<Moment>,
-    /// When the stop was seen first.
+    /// When the schedule of an open loop began.
+    began: OnceLock<Moment>,
+    /// When the run was seen to end before all had left.
     stopped: OnceLock<Moment>,
     /// Why requests under way were given up.
     given_up: OnceLock<FailureKind>,
@@ -100,6 +106,7 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
         setup,
         phases: Mutex::new(load.phases()),
         sent_all: OnceLock::new(),
+        began: OnceLock::new(),
         stopped: OnceLock::new(),
         given_up: OnceLock::new(),
         in_flight: AtomicU64::new(0),
@@ -126,7 +133,9 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
         }
         let feeder = move || feed_jobs(load, &feed, &push, floor);
         spawn(scope, "feed".to_owned(), feeder, (threads + 1, threads + 1))?;
-        collect(&records, floor, Grace::new(load.grace, cancellers), sinks);
+        let grace = load.grace;
+        let arrivals_end = grace.and_then(|_| load.timed_end(setup.seed));
+        collect(&records, floor, Grace::new(grace, arrivals_end, cancellers), sinks);
         Ok::<_, Error>(())
     })?;
     Ok(Threads { run_queue: floor.run_queue.into_inner() })
@@ -159,25 +168,28 @@ fn feed_jobs(load: &Load, feed: &Feed<'_, Job>, push: &Sender<Record>, floor: &F
     let Some(schedule) = load.schedule(setup.seed) else {
         for id in 0..most {
             let phase = if is_timed { None } else { phases.admit(Duration::ZERO) };
-            let job = Job { id, phase, due: None, request: (setup.request)(id) };
+            let job = Job { id, phase, due: None, is_last: id + 1 == most, request: (setup.request)(id) };
             if !feed.put(job, setup.stop) {
                 return;
             }
         }
         return;
     };
-    let mut arrivals = (0..most).zip(schedule).map(|(id, (offset, phase))| (id, phase, began + offset));
-    let mut last_due = began;
+    let _ = floor.began.set(began);
+    let arrivals = (0..most).zip(schedule).map(|(id, (offset, phase))| (id, phase, began + offset));
+    let mut arrivals = arrivals.peekable();
     let mut handed_until = began;
     while let Some((id, phase, due)) = arrivals.next() {
-        last_due = due;
         let mut goes_on = true;
         if due > handed_until {
             // at high rates it wakes for many jobs at once
             goes_on = setup.clock.wait_until(due.before(AHEAD), setup.stop);
             handed_until = setup.clock.now() + 2 * AHEAD;
         }
-        let job = || Job { id, phase: Some(phase), due: Some(due), request: (setup.request)(id) };
+        let mut job = || {
+            let is_last = arrivals.peek().is_none();
+            Job { id, phase: Some(phase), due: Some(due), is_last, request: (setup.request)(id) }
+        };
         if !(goes_on && feed.put(job(), setup.stop)) {
             for (id, phase, due) in std::iter::once((id, phase, due)).chain(arrivals) {
                 if !floor.tell_not_sent(id, phase, due, push) {
@@ -187,7 +199,6 @@ fn feed_jobs(load: &Load, feed: &Feed<'_, Job>, push: &Sender<Record>, floor: &F
             return;
         }
     }
-    let _ = floor.sent_all.set(last_due);
 }
 
 /// How long before it is due a job is handed out at the latest; twice that at the earliest. Long enough for a worker to
@@ -207,11 +218,11 @@ fn work(
         let now = setup.clock.now();
         // a worker that was idle and woke up late was there all the same
         let taken = job.due.filter(|_| was_idle).map_or(now, |due| due.min(now));
-        if !setup.clock.wait_until(job.due.unwrap_or(now), setup.stop) {
-            if let Some((due, phase)) = job.due.zip(job.phase) {
-                floor.tell_not_sent(job.id, phase, due, push);
-            }
-            // so that each of those that wait is told of
+        let goes_on = setup.clock.wait_until(job.due.unwrap_or(now), setup.stop);
+        if !goes_on || floor.given_up.get().is_some() {
+            // a closed loop has nothing that waits
+            let Some((due, phase)) = job.due.zip(job.phase) else { break };
+            floor.tell_not_sent(job.id, phase, due, push);
             continue;
         }
         // an arrival is never dropped, however late; a closed loop has none
@@ -219,6 +230,9 @@ fn work(
         let Some(phase) = job.phase.or_else(|| floor.phases.lock().admit(since_origin(started))) else {
             break;
         };
+        if job.is_last {
+            let _ = floor.sent_all.set(started);
+        }
         let due = job.due.unwrap_or(started);
         floor.in_flight.fetch_add(1, Ordering::Relaxed);
         let record =
@@ -228,7 +242,7 @@ fn work(
             return;
         }
     }
-    // in a closed loop; an open one has said when before
+    // where time ended it, or the last one has said so before
     let _ = floor.sent_all.set(setup.clock.now());
 }
 
@@ -250,12 +264,12 @@ impl Floor<'_, '_> {
         Pulse { now, began, in_flight: self.in_flight.load(Ordering::Relaxed), token_events }
     }
 
-    /// When the run was stopped, at the first sight of that.
+    /// When the run ended before all had left, at the first sight of that.
     fn stopped(&self) -> Moment {
         *self.stopped.get_or_init(|| self.setup.clock.now())
     }
 
-    /// Tells of an arrival that the stop kept from leaving. False where it was not due yet, which is no loss, or nobody
+    /// Tells of an arrival that the run's end kept from leaving. False where it was not due yet, which is no loss, or nobody
     /// listens.
     fn tell_not_sent(&self, id: u64, phase: Phase, due: Moment, push: &Sender<Record>) -> bool {
         let stopped = self.stopped();

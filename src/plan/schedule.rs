@@ -17,6 +17,14 @@ impl Load {
         Some(moments.map_while(move |due| Some((due, phases.admit(due)?))))
     }
 
+    /// When the last request is due, from the start of the run, where time ends the arrivals. `None` where their number
+    /// does, in a closed loop, and where there is none. Draws the whole schedule.
+    pub fn timed_end(&self, seed: u64) -> Option<Duration> {
+        let shape = &self.arrivals.as_ref()?.shape;
+        let is_timed = self.duration.is_some() || self.completions.is_none() || shape.end().is_some();
+        self.schedule(seed).filter(|_| is_timed)?.last().map(|(due, _)| due)
+    }
+
     /// How long requests may start; of a schedule that ends by itself, its length. `None` where only their number ends
     /// the run.
     pub fn time_limit(&self) -> Option<Duration> {

@@ -78,7 +78,7 @@ pub struct Requests {
     /// Those that this client ended: given up at the end of the run, or for want of descriptors, ports or memory. They
     /// say nothing of the server.
     pub by_client: u64,
-    /// Requests of an open loop, of any phase, that were due and never left, for the run was stopped first. They are in
+    /// Requests of an open loop, of any phase, that were due and never left, for the run ended first. They are in
     /// none of the other counts.
     pub not_sent: u64,
     /// `succeeded ÷ (succeeded + failed)`, from 0 to 1; `None` when there was neither.

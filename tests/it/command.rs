@@ -634,7 +634,8 @@ fn a_run_without_progress_ends_with_its_report() {
     assert_eq!(code(&output), 1, "nothing succeeded: {}", err(&output));
     let report = json(&folder.path().join("r.json"));
     assert!(report["stopped_by"].as_str().expect("text").contains("--no-progress-timeout"), "{report}");
-    assert_eq!(report["summary"]["errors"][0]["kind"], "interrupted");
+    assert_eq!(report["summary"]["errors"][0]["kind"], "no_progress");
+    assert_eq!(report["summary"]["requests"]["failed"], 2, "its silence counts against the server");
 }
 
 fn path(path: &Path) -> &str {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -18,6 +19,9 @@ use vllm_loadgen::summary::{Full, Tally, Window};
 use vllm_loadgen::units::Rate;
 use vllm_loadgen::wire::Dialect;
 use vllm_loadgen::{Record, Sink};
+
+/// Nobody says what requests are given up as.
+static NOT_SAID: OnceLock<FailureKind> = OnceLock::new();
 
 #[derive(Default)]
 struct Records(Vec<Record>);
@@ -60,6 +64,7 @@ fn run_with<'a>(
         seed: 7,
         clock,
         stop,
+        stopped_as: &NOT_SAID,
     };
     engine::run(&load, &setup, &mut [&mut records]).expect("threads can be started");
     records.0
@@ -343,6 +348,7 @@ fn run_mute(load: &Load, halt: Halt) -> Vec<Record> {
         seed: 7,
         clock: &SystemClock,
         stop: &stop,
+        stopped_as: &NOT_SAID,
     };
     std::thread::scope(|scope| {
         let begun = &begun;
@@ -413,6 +419,38 @@ fn arrivals_that_a_stop_keeps_from_leaving_are_told_of() {
 }
 
 #[test]
+fn a_grace_ends_runs_whose_threads_are_all_taken() {
+    // more arrivals than there is room for, so that most of them never get a thread
+    let timed =
+        open(Load { completions: None, duration: Some(ms(100)), ..load(2, 1) }, 10_000.0, Process::Constant);
+    let records = run_mute(&Load { grace: Some(ms(20)), ..timed }, Halt::Never);
+    assert_eq!(records.len(), 1_000, "each is told of once");
+    let sent: Vec<_> = records.iter().filter(|record| record.was_started()).collect();
+    assert_eq!(sent.len(), 2, "a thread has one");
+    assert!(sent.iter().all(|record| record.failure().is_some_and(|f| f.kind == FailureKind::Cancelled)));
+    // counted: the last one has started, and none is ever idle to say so
+    for counted in [load(3, 3), open(load(3, 3), 1_000.0, Process::Constant)] {
+        let records = run_mute(&Load { grace: Some(ms(20)), ..counted }, Halt::Never);
+        let kinds: Vec<_> = records.iter().map(|r| r.failure().expect("none succeeds").kind).collect();
+        assert_eq!(kinds, [FailureKind::Cancelled; 3]);
+    }
+}
+
+#[test]
+fn a_grace_cuts_no_run_that_ends_by_count_before_its_last_request_has_started() {
+    let sent = AtomicU64::new(0);
+    let clock = ManualClock::default();
+    let (_stopper, stop) = stop_pair();
+    let mut all = open(load(4, 300), 1.0, Process::Constant);
+    all.arrivals.as_mut().expect("open").shape = Shape::AtOnce;
+    let load = Load { grace: Some(Duration::ZERO), ..all };
+    let records =
+        run_with(load, &clock, &stop, &|| Box::new(Counting { sent: &sent, limit: u64::MAX, halt: &|| () }));
+    assert_eq!(sent.load(Ordering::Relaxed), 300);
+    assert_eq!(records.len(), 300);
+}
+
+#[test]
 fn arrivals_not_yet_due_at_a_stop_are_no_loss() {
     let load = open(load(4, 1_000_000), 0.001, Process::Constant);
     let records = run_mute(&load, Halt::AtOnce);
@@ -474,6 +512,7 @@ fn run_starved(load: &Load) -> Vec<Record> {
         seed: 7,
         clock: &clock,
         stop: &stop,
+        stopped_as: &NOT_SAID,
     };
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -580,6 +619,7 @@ proptest! {
         let setup = Setup {
             lead: Duration::ZERO,
             request: &request, backend: &backend, dialect: Dialect::Chat, secrets: &[], seed: 7, clock: &SystemClock, stop: &stop,
+            stopped_as: &NOT_SAID,
         };
         engine::run(&load, &setup, &mut [&mut records]).expect("threads can be started");
         let mut ids: Vec<_> = records.0.iter().map(|record| record.id).collect();

@@ -79,7 +79,7 @@ fn verdicts(report: &Report) -> Vec<(Mood, String, Vec<String>)> {
     };
     let ours = [
         (requests.by_client, "ended by this client itself, counted apart"),
-        (requests.not_sent, "due and never sent, for the run was stopped first"),
+        (requests.not_sent, "due and never sent, for the run ended first"),
     ];
     let apart = ours.into_iter().filter(|(count, _)| *count > 0);
     let apart = apart.map(|(count, what)| format!("{} {what}", show_counted(count, "request"))).collect();
