@@ -9,7 +9,8 @@ use serde_json::Value;
 use vllm_loadgen::observe::prometheus::samples;
 use vllm_loadgen::sim::Behavior;
 
-use crate::command::{code, folder, json, run, start};
+use crate::command::{folder, json, start};
+use crate::monitoring::scraped_to_the_end;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -30,15 +31,12 @@ fn names(text: &str, prefix: &str) -> BTreeSet<String> {
     words.filter(|word| word.starts_with(prefix) && !word.ends_with('_')).map(str::to_owned).collect()
 }
 
-/// All names that a result can have: of samples and of families.
-fn names_of_results() -> BTreeSet<String> {
+/// All names that a run has while it goes on and in its result: of samples and of families.
+fn names_of_a_run() -> BTreeSet<String> {
     let (folder, server) = (folder(), start(Behavior { fail: 0.2, ..Behavior::flat_out() }));
     let (at, url) = (folder.path(), server.url());
-    let load = ["-q", "--url", &url, "-r", "400", "-n", "40", "--max-tokens", "5", "--goodput", "ttft:10s"];
-    let outputs = ["--threshold", "requests_per_s>0.1", "--prom-out", "run.prom"];
-    let ran = run(at, &[&load[..], &outputs].concat());
-    assert_eq!(code(&ran), 0);
-    names_of(&fs::read_to_string(at.join("run.prom")).expect("written"))
+    let load = ["--url", &url, "-r", "400", "-n", "40", "--max-tokens", "5", "--goodput", "ttft:10s"];
+    names_of(&scraped_to_the_end(at, &[&load[..], &["--threshold", "requests_per_s>0.1"]].concat()))
 }
 
 fn names_of(text: &str) -> BTreeSet<String> {
@@ -51,10 +49,10 @@ fn read(path: &str) -> String {
 }
 
 #[test]
-fn rules_dashboard_and_page_name_what_a_result_has() {
-    let there = names_of_results();
+fn rules_dashboard_and_page_name_what_a_run_has() {
+    let there = names_of_a_run();
     for path in ["configs/prometheus/rules.yml", "configs/grafana/dashboard.json", "docs/monitoring.md"] {
-        let named = names(&read(path), "vllm_loadgen_run_");
+        let named = names(&read(path), "vllm_loadgen_");
         assert!(!named.is_empty(), "{path}");
         let unknown: Vec<_> = named.difference(&there).collect();
         assert!(unknown.is_empty(), "{path} names {unknown:?}; there are {there:?}");

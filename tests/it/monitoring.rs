@@ -11,7 +11,7 @@ use serde_json::Value;
 use vllm_loadgen::observe::prometheus::samples;
 use vllm_loadgen::sim::Behavior;
 
-use crate::command::{code, err, folder, json, out, run, simulator, start, succeeds};
+use crate::command::{code, command, err, folder, json, out, run, simulator, start, succeeds};
 use crate::receiver::receiver;
 
 /// Series with their labels in order, and their values.
@@ -198,13 +198,10 @@ fn scrape(url: &str) -> Option<String> {
     Some(body.to_owned())
 }
 
-#[test]
-fn a_run_is_scraped_while_it_goes_on_and_once_after() {
-    let (folder, server) = (folder(), start(Behavior { fail: 0.1, ..Behavior::flat_out() }));
-    let words = ["--url", &server.url(), "-r", "200", "-n", "60", "--max-tokens", "4", "--test-name", "live"];
-    let mut child = Command::new(env!("CARGO_BIN_EXE_vllm-loadgen"))
-        .current_dir(folder.path())
-        .args([&words[..], &["-q", "-o", "run.json", "--metrics-listen", "127.0.0.1:0"]].concat())
+/// Makes a run that is scraped while it goes on and once after; what the second scrape gave.
+pub fn scraped_to_the_end(folder: &Path, words: &[&str]) -> String {
+    let mut child = command(folder)
+        .args([words, &["-q", "--metrics-listen", "127.0.0.1:0"]].concat())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -216,6 +213,14 @@ fn a_run_is_scraped_while_it_goes_on_and_once_after() {
     lines.find(|line| line.starts_with("metrics stay on ")).expect("it stays");
     let last = scrape(&url).expect("it stays for one scrape");
     assert!(child.wait().expect("it ends").success());
+    last
+}
+
+#[test]
+fn a_run_is_scraped_while_it_goes_on_and_once_after() {
+    let (folder, server) = (folder(), start(Behavior { fail: 0.1, ..Behavior::flat_out() }));
+    let words = ["--url", &server.url(), "-r", "200", "-n", "60", "--max-tokens", "4", "--test-name", "live"];
+    let last = scraped_to_the_end(folder.path(), &[&words[..], &["-o", "run.json"]].concat());
     let values = check(&last);
     let report = json(&folder.path().join("run.json"));
     let summary = &report["summary"];
