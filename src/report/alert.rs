@@ -88,10 +88,11 @@ impl CauseKind {
 
 impl Alert {
     /// What is bad in these runs, by which their command ends with a code of its own; `None` where all is well. `strict`
-    /// takes what is inconclusive or INVALID for bad.
+    /// takes what is inconclusive or INVALID for bad. A run that was interrupted is not bad: who did that knows.
     pub fn of_runs(reports: &[Report], strict: bool) -> Option<Self> {
-        let causes =
-            reports.iter().enumerate().flat_map(|(run, report)| causes(report, run, strict)).collect();
+        let is_own_end = |report: &Report| report.complete || report.stopped_by.is_some();
+        let ended = reports.iter().enumerate().filter(|(_, report)| is_own_end(report));
+        let causes = ended.flat_map(|(run, report)| causes(report, run, strict)).collect();
         Self::new(causes, reports.iter().map(Run::of_report))
     }
 

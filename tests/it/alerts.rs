@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use vllm_loadgen::sim::Behavior;
 
-use crate::command::{code, err, folder, out, run, simulator, start, succeeds};
+use crate::command::{code, err, folder, interrupt, metric, out, run, simulator, start, succeeds};
 use crate::receiver::{Received, receiver};
 
 fn body(received: &Received) -> Value {
@@ -64,6 +64,19 @@ fn nobody_is_told_of_what_is_well() {
     let ran = run(folder.path(), &[&words[..], &["--alert-webhook", &hook]].concat());
     succeeds(&ran);
     assert!(!err(&ran).contains("alert") && hooked.try_recv().is_err(), "{}", err(&ran));
+}
+
+#[test]
+fn nobody_is_told_of_a_run_that_was_interrupted() {
+    let (folder, server) = (folder(), simulator());
+    let (hook, hooked) = receiver("200 OK");
+    let file = folder.path().join("r.json");
+    let words = ["-q", "--duration", "1h", "-t", "2", "--max-tokens", "2", "--threshold", "e2e.p50<1us"];
+    let more = ["--alert-webhook", &hook, "-o", file.to_str().expect("UTF-8")];
+    let is_running = || metric(&server, "vllm:request_success_total") > 0;
+    let signals = [nix::sys::signal::Signal::SIGINT];
+    assert_eq!(interrupt(&[&words[..], &more].concat(), &server, is_running, &signals), 130);
+    assert!(hooked.try_recv().is_err());
 }
 
 #[test]

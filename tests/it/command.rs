@@ -505,7 +505,7 @@ fn a_simulator_that_cannot_be_is_refused() {
 }
 
 /// Starts a run, and sends it signals once the server has something to do with it.
-fn interrupt(
+pub fn interrupt(
     words: &[&str],
     server: &Simulator,
     is_ready: impl Fn() -> bool,
