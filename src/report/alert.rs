@@ -107,8 +107,9 @@ impl Alert {
                 format!("{} is {}: {new} after {base} {}{change}", row.metric, row.verdict.name(), row.unit);
             Cause { kind: CauseKind::Regression, text, run: 0 }
         });
-        let invalid =
-            report.new.iter().enumerate().filter(|(_, run)| strict && run.health == Verdict::Invalid);
+        // what a base run has is told of the first that is judged by it
+        let runs = report.new.iter().enumerate().chain(report.base.iter().map(|run| (0, run)));
+        let invalid = runs.filter(|(_, run)| strict && run.health == Verdict::Invalid);
         let invalid = invalid.map(|(run, compared)| Cause {
             kind: CauseKind::ClientInvalid,
             text: format!("the client of {} judged itself INVALID", printable(&compared.file, 120)),

@@ -1,11 +1,12 @@
 //! Who is told where a result is bad, and what.
 
+use std::fs;
 use std::time::Duration;
 
 use serde_json::Value;
 use vllm_loadgen::sim::Behavior;
 
-use crate::command::{code, err, folder, interrupt, metric, out, run, simulator, start, succeeds};
+use crate::command::{code, err, folder, interrupt, json, metric, out, run, simulator, start, succeeds};
 use crate::receiver::{Received, receiver};
 
 fn body(received: &Received) -> Value {
@@ -131,4 +132,25 @@ fn a_regression_is_told_by_compare() {
     );
     succeeds(&better);
     assert!(hooked.try_recv().is_err());
+}
+
+#[test]
+fn a_base_that_is_invalid_is_told_under_strict() {
+    let (folder, server) = (folder(), simulator());
+    let (hook, hooked) = receiver("200 OK");
+    let url = server.url();
+    let words = ["-q", "--url", &url, "-n", "80", "-t", "1", "--max-tokens", "2", "--no-detail"];
+    let limit = ["--health-limit", "cpu_share=0%,0%", "-o", "base.json"];
+    succeeds(&run(folder.path(), &[&words[..], &limit].concat()));
+    let mut report = json(&folder.path().join("base.json"));
+    report["health"]["verdict"] = "VALID".into();
+    fs::write(folder.path().join("new.json"), report.to_string()).expect("writable");
+    let compare = ["compare", "base.json", "new.json", "--metric", "error_rate", "--alert-webhook", &hook];
+    succeeds(&run(folder.path(), &compare));
+    assert!(hooked.try_recv().is_err(), "not strict");
+    assert_eq!(code(&run(folder.path(), &[&compare[..], &["--strict"]].concat())), 99);
+    let message = body(&hooked.recv_timeout(Duration::from_secs(60)).expect("told"));
+    let [cause] = &message["causes"].as_array().expect("a list")[..] else { panic!("{message}") };
+    assert_eq!((&cause["kind"], &cause["run"]), (&"client_invalid".into(), &0.into()));
+    assert!(cause["text"].as_str().is_some_and(|text| text.contains("base.json")), "{cause}");
 }
