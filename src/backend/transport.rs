@@ -1,7 +1,6 @@
 //! The instrumented transport under ureq: one send a request, one stamp a read.
 //!
-//! Everything that uses ureq's `unversioned` interfaces is in this file, in `buffers.rs`, `line.rs`, `socket.rs` and
-//! `tls.rs`.
+//! Everything that uses ureq's `unversioned` interfaces is in this room.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;

@@ -22,7 +22,7 @@ use argh::FromArgs;
     error_code(2, "usage or configuration is wrong"),
     error_code(
         99,
-        "a --threshold failed, a run was ended by --max-errors, --max-error-rate or --no-progress-timeout, or is INVALID and --strict was given"
+        "a --threshold failed, a run was ended by --max-errors, --max-error-rate or --no-progress-timeout, or, with --strict, a run is INVALID or a threshold inconclusive"
     ),
     error_code(130, "interrupted; what was measured is written and marked (143 for SIGTERM)")
 )]

@@ -1,4 +1,4 @@
-//! What became of thresholds, in the words that all reports share.
+//! Figures, intervals, thresholds and goodput, in the words that all reports share.
 
 use crate::analysis::{Figure, Judgement, Outcome};
 use crate::report::Report;
@@ -67,7 +67,7 @@ pub(super) fn threshold_lines(report: &Report) -> impl Iterator<Item = String> +
     report.thresholds.iter().map(line)
 }
 
-/// The goodput in words, `94.2%, 12.1 requests/s: 471 met ttft:500ms`. `None` where no objective was set.
+/// The goodput in words, `94.2%, 12.1 requests/s: 471 met ttft ≤ 500 ms`. `None` where no objective was set.
 pub(super) fn goodput(report: &Report) -> Option<String> {
     let goodput = report.summary.goodput.as_ref()?;
     let share = goodput.share.map_or(UNKNOWN.to_owned(), show_share);

@@ -156,7 +156,6 @@ pub fn arrival(raw: &RawValue) -> Result<ArrivalName, String> {
     name(raw, "write \"poisson\", \"constant\" or \"gamma\"")
 }
 
-/// A number of seconds, or a string with a unit.
 /// A duration that may be 0.
 pub fn duration_from_0(raw: &RawValue) -> Result<Duration, String> {
     if raw.get() == "0" { Ok(Duration::ZERO) } else { duration(raw) }
@@ -172,6 +171,7 @@ pub fn extent(raw: &RawValue) -> Result<Extent, String> {
     from_0(raw).map(Extent::Requests)
 }
 
+/// A number of seconds, or a string with a unit.
 pub fn duration(raw: &RawValue) -> Result<Duration, String> {
     let (shown, written) = match kind(raw) {
         "a string" => {
