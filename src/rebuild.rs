@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -11,8 +10,9 @@ use crate::clock::{Date, Moment};
 use crate::error::Error;
 use crate::health::{Evidence, Health, Machine};
 use crate::record::{Record, Sink};
-use crate::report::{LOG_SCHEMA, LogEnd, LogHead, LogLine, Report, SCHEMA};
+use crate::report::{LOG_SCHEMA, LogEnd, LogHead, LogLine, MOST_LOST, Report, SCHEMA};
 use crate::summary::Tally;
+use crate::units::show_duration;
 
 /// Reads the file of a result or a record log, as [`read`] does.
 ///
@@ -178,10 +178,7 @@ fn cut_off(head: &LogHead, last: Moment, summary: &crate::summary::Summary) -> L
         warnings: vec![format!(
             "the run was cut off: its record log has no end. What was under way then is unknown, and so is what the run \
              cost the client; requests that ended up to about {} before are here",
-            crate::units::show_duration(LOST)
+            show_duration(MOST_LOST)
         )],
     }
 }
-
-/// What a run that is killed loses at most: the time for which the log holds lines back.
-const LOST: Duration = Duration::from_secs(1);

@@ -40,8 +40,8 @@ impl Live {
             Err(error) => log::warn!("the results are not among the metrics: {error}"),
         }
         if !stop.requested() {
-            streams
-                .remark(format_args!("metrics stay on {} for one scrape, at most 15 s", self.server.url()));
+            let (url, most) = (self.server.url(), LINGER.as_secs());
+            streams.remark(format_args!("metrics stay on {url} for one scrape, at most {most} s"));
             self.server.linger(LINGER, stop);
         }
     }

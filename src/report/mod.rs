@@ -39,7 +39,7 @@ pub use junit::write_junit;
 pub use markdown::write_markdown;
 pub use progress::Progress;
 pub use prometheus::{History, push_groups, write_prometheus};
-pub use record_log::{LOG_SCHEMA, LogEnd, LogHead, LogLine, LoggedRecord, RecordLog};
+pub use record_log::{LOG_SCHEMA, LogEnd, LogHead, LogLine, LoggedRecord, MOST_LOST, RecordLog};
 pub use trends::{Better, write_bencher, write_github_benchmark};
 pub use vllm::{VllmRows, write_vllm_json};
 
