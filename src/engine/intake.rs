@@ -41,6 +41,7 @@ struct Seen {
     is_stream: bool,
     first_event: Option<Moment>,
     token_events: Vec<TokenEvent>,
+    /// The server's count in the last event that bore tokens.
     tokens_before: u64,
 }
 
@@ -207,20 +208,22 @@ fn no_head() -> Failure {
 }
 
 impl Seen {
-    /// Notes an event that arrived at `at`. A reply that is not streamed has no moment for any token.
+    /// Notes an event that arrived at `at`. A reply that is not streamed has no moment for any token. Tokens counted in
+    /// an event without text (half a character, text held back) belong to the event that shows them.
     fn note(&mut self, event: &Event, at: Moment) {
         if !self.is_stream {
             return;
         }
         self.first_event.get_or_insert(at);
+        if event.tokens.is_none() {
+            return;
+        }
         let counted = event.completion_tokens.map(|total| {
             let new = total.saturating_sub(self.tokens_before);
             self.tokens_before = self.tokens_before.max(total);
             u32::try_from(new).unwrap_or(u32::MAX)
         });
-        if event.tokens.is_some() {
-            self.token_events.push(TokenEvent { at, tokens: counted.and_then(NonZeroU32::new) });
-        }
+        self.token_events.push(TokenEvent { at, tokens: counted.and_then(NonZeroU32::new) });
     }
 }
 

@@ -127,8 +127,8 @@ impl WindowTally {
         }
     }
 
-    /// Each event bears the tokens that the server counted in it; else the reply's tokens are shared out evenly, one to
-    /// the first.
+    /// Each event bears the tokens that the server counted in it, the last one also those that came without text after
+    /// it (end of text); else the reply's tokens are shared out evenly, one to the first.
     fn add_tokens(&mut self, record: &Record) {
         let Some(output) = record.usage.output_tokens else {
             self.misses_tokens = true;
@@ -141,6 +141,11 @@ impl WindowTally {
                 .tokens
                 .add(record.token_events.first().map_or(record.moments.end, |event| event.at), output as f64),
             Some(each) => {
+                let counted = record.token_events.iter().filter_map(|event| event.tokens);
+                let counted: u64 = counted.map(|tokens| u64::from(tokens.get())).sum();
+                if let Some(last) = record.token_events.last().filter(|_| is_counted) {
+                    self.tokens.add(last.at, output.saturating_sub(counted) as f64);
+                }
                 for (number, event) in record.token_events.iter().enumerate() {
                     let tokens = match event.tokens {
                         Some(tokens) if is_counted => f64::from(tokens.get()),

@@ -129,6 +129,28 @@ fn events_of_one_read_share_its_moment() {
 }
 
 #[test]
+fn tokens_counted_in_events_without_text_belong_to_the_event_that_shows_them() {
+    let event = |content: &str, total: u32| -> &'static str {
+        let choice = format!("{{\"index\":0,\"delta\":{{\"content\":\"{content}\"}}}}");
+        format!("data: {{\"choices\":[{choice}],\"usage\":{{\"completion_tokens\":{total}}}}}\n\n").leak()
+    };
+    let mut steps = vec![];
+    for (content, total) in [("a", 1), ("", 2), ("b", 3), ("", 4), ("c", 5), ("", 6)] {
+        steps.extend([Step::Wait(ms(10)), Step::Body(event(content, total))]);
+    }
+    steps.push(Step::Body("data: [DONE]\n\n"));
+    let records = run(load(1, 1), &stream(&steps));
+    let (source, itl) = records[0].itl();
+    assert_eq!((source, itl.collect::<Vec<_>>()), (ItlSource::Counted, vec![(ms(10), 2), (ms(10), 2)]));
+    let mut tally = Tally::new(Full::Started(1));
+    records.iter().for_each(|record| tally.record(record));
+    // all six that usage tells, the one after the last text with it
+    let timeline = tally.into_summary().timeline.expect("a request");
+    let received: f64 = timeline.slices.iter().filter_map(|slice| slice.output_tokens).sum();
+    assert!((received - 6.0).abs() < 1e-9, "{received}");
+}
+
+#[test]
 fn tokens_counted_by_the_server_share_the_gap_of_their_event() {
     let counted = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"b c d e\"}}],\"usage\":{\"completion_tokens\":5}}\n\n";
     let first = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}],\"usage\":{\"completion_tokens\":1}}\n\n";
