@@ -58,6 +58,15 @@ impl Change {
             Self::Worse => "worse",
         }
     }
+
+    /// Whether a command ends with 99 for it; `strict` takes what is inconclusive for bad.
+    pub fn is_bad(self, strict: bool) -> bool {
+        match self {
+            Self::Better | Self::Same => false,
+            Self::Worse => true,
+            Self::Inconclusive => strict,
+        }
+    }
 }
 
 /// One metric of both sides.

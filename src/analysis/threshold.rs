@@ -63,6 +63,15 @@ impl Outcome {
             Self::Inconclusive => "inconclusive",
         }
     }
+
+    /// Whether a command ends with 99 for it; `strict` takes what is inconclusive for bad.
+    pub fn is_bad(self, strict: bool) -> bool {
+        match self {
+            Self::Passed => false,
+            Self::Failed => true,
+            Self::Inconclusive => strict,
+        }
+    }
 }
 
 /// Holds a run's figures to its thresholds, in their order.

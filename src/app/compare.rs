@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Streams;
 use super::alerts;
 use super::made::Made;
-use crate::analysis::{Change, Comparison};
+use crate::analysis::Comparison;
 use crate::cli::CompareOrder;
 use crate::error::{Error, ExitCode, Mistake};
 use crate::plan::{Load, Metric};
@@ -65,12 +65,8 @@ pub fn compare(order: &CompareOrder, streams: &mut Streams<'_>) -> Result<ExitCo
     let finished = made.finish(streams);
     alerts::send(&order.alerts, Alert::of_comparison(&report, order.strict), streams);
     finished?;
-    let is_unmet = match report.comparison.verdict {
-        Change::Worse => true,
-        Change::Inconclusive => order.strict,
-        Change::Better | Change::Same => false,
-    };
-    let is_unmet = is_unmet || (order.strict && report.has_invalid_run());
+    let is_unmet =
+        report.comparison.verdict.is_bad(order.strict) || (order.strict && report.has_invalid_run());
     Ok(if is_unmet { ExitCode::Unmet } else { ExitCode::Success })
 }
 

@@ -3,13 +3,12 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::judged::judgement;
+use super::judged::{UNKNOWN, judgement, with_unit};
 use super::{ComparisonReport, Report, Tool};
-use crate::analysis::{Change, Outcome};
 use crate::health::Verdict;
 use crate::plan::{Labels, shown_labels};
 use crate::text::printable;
-use crate::units::{show_counted, show_share, significant};
+use crate::units::{show_counted, show_share};
 
 /// The version of what a web hook is sent.
 pub const ALERT_SCHEMA: u32 = 1;
@@ -98,13 +97,12 @@ impl Alert {
 
     /// What has become worse, likewise.
     pub fn of_comparison(report: &ComparisonReport, strict: bool) -> Option<Self> {
-        let is_bad = |verdict| verdict == Change::Worse || (strict && verdict == Change::Inconclusive);
-        let worse = report.comparison.metrics.iter().filter(|row| is_bad(row.verdict)).map(|row| {
-            let value = |value: Option<f64>| value.map_or("unknown".to_owned(), significant);
+        let worse = report.comparison.metrics.iter().filter(|row| row.verdict.is_bad(strict)).map(|row| {
+            let value =
+                |value: Option<f64>| value.map_or(UNKNOWN.to_owned(), |value| with_unit(value, row.unit));
             let change = row.change.map_or(String::new(), |change| format!(" ({:+.1}%)", change * 100.0));
             let (base, new) = (value(row.base.value), value(row.new.value));
-            let text =
-                format!("{} is {}: {new} after {base} {}{change}", row.metric, row.verdict.name(), row.unit);
+            let text = format!("{} is {}: {new} after {base}{change}", row.metric, row.verdict.name());
             Cause { kind: CauseKind::Regression, text, run: 0 }
         });
         // what a base run has is told of the first that is judged by it
@@ -120,7 +118,7 @@ impl Alert {
             file: Some(printable(&run.file, 200)),
             started: run.started.clone(),
             model: printable(&run.model, 200),
-            test: printable(run.scenario.as_deref().unwrap_or("default"), 200),
+            test: printable(&run.test, 200),
             labels: run.labels.clone(),
             plan_hash: run.plan_hash.clone(),
             health: run.health,
@@ -219,8 +217,7 @@ fn causes(report: &Report, run: usize, strict: bool) -> Vec<Cause> {
         let share = requests.success_rate.map_or("none".to_owned(), show_share);
         add(CauseKind::EndedEarly, format!("ended early, {share} succeeded: {}", printable(limit, 300)));
     }
-    let is_bad = |outcome| outcome == Outcome::Failed || (strict && outcome == Outcome::Inconclusive);
-    for judged in report.thresholds.iter().filter(|judged| is_bad(judged.verdict)) {
+    for judged in report.thresholds.iter().filter(|judged| judged.verdict.is_bad(strict)) {
         let (threshold, verdict) = (printable(&judged.threshold, 200), judged.verdict.name());
         add(CauseKind::Threshold, format!("{threshold} {verdict}: {}", printable(&judgement(judged), 300)));
     }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::console::{painted, print_table, table};
 use super::judged::{UNKNOWN, interval, shown};
 use super::junit::{Case, write_suites};
+use super::markdown::plain;
 use super::{Report, Tool};
 use crate::analysis::{Change, Comparison, Method, Outcome, Row, Side};
 use crate::health::Verdict;
@@ -44,6 +45,8 @@ pub struct Compared {
     pub file: String,
     /// When it began, UTC, RFC 3339.
     pub started: String,
+    /// What it is a run of: `--test-name` and scenario, or `default`.
+    pub test: String,
     /// Its scenario, if it is one.
     pub scenario: Option<String>,
     /// What its user called it.
@@ -64,6 +67,7 @@ impl Compared {
         Self {
             file,
             started: report.started.clone(),
+            test: report.plan.test(),
             scenario: report.plan.scenario.clone(),
             labels: report.plan.labels.clone(),
             model: report.plan.request.model.clone(),
@@ -91,8 +95,9 @@ impl ComparisonReport {
         self.base.iter().chain(&self.new).any(|run| run.health == Verdict::Invalid)
     }
 
-    /// What the new runs are called in files that collect benchmarks: the scenario's name.
-    pub(super) fn name(&self) -> &str {
+    /// What the new runs are called in files that collect benchmarks, where a new name begins a new history: the
+    /// scenario's name, or the tool's.
+    pub(super) fn benchmark_name(&self) -> &str {
         self.new.first().and_then(|run| run.scenario.as_deref()).unwrap_or("vllm-loadgen")
     }
 }
@@ -221,22 +226,22 @@ fn summed_up(comparison: &Comparison) -> String {
 /// Those of the writer.
 pub fn write_comparison_markdown(report: &ComparisonReport, out: &mut dyn Write) -> io::Result<()> {
     let comparison = &report.comparison;
-    writeln!(out, "### vllm-loadgen: {}\n", markdown(&summed_up(comparison)))?;
+    writeln!(out, "### vllm-loadgen: {}\n", plain(&summed_up(comparison), 300))?;
     writeln!(out, "| metric | base | new | unit | n | change | verdict |")?;
     writeln!(out, "| --- | ---: | ---: | --- | ---: | ---: | --- |")?;
     for row in &comparison.metrics {
         let [metric, base, base_range, new, new_range, unit, n, change, verdict] =
-            cells(row).map(|cell| markdown(&cell));
+            cells(row).map(|cell| plain(&cell, 300));
         let verdict = if row.verdict == Change::Worse { format!("**{verdict}**") } else { verdict };
         writeln!(
             out,
             "| {metric} | {base} ({base_range}) | {new} ({new_range}) | {unit} | {n} | {change} | {verdict} |"
         )?;
     }
-    writeln!(out, "\n{}.", markdown(&decided_by(comparison)))?;
+    writeln!(out, "\n{}.", plain(&decided_by(comparison), 300))?;
     let named = |run: &Compared| match shown_labels(&run.labels) {
-        labels if labels.is_empty() => markdown(&run.file),
-        labels => format!("{} ({})", markdown(&run.file), markdown(&labels)),
+        labels if labels.is_empty() => plain(&run.file, 300),
+        labels => format!("{} ({})", plain(&run.file, 300), plain(&labels, 300)),
     };
     let files = |runs: &[Compared]| runs.iter().map(named).collect::<Vec<_>>().join(", ");
     writeln!(out, "Base: {}. New: {}.", files(&report.base), files(&report.new))?;
@@ -247,22 +252,7 @@ pub fn write_comparison_markdown(report: &ComparisonReport, out: &mut dyn Write)
     if !lines.is_empty() {
         writeln!(out)?;
     }
-    lines.iter().try_for_each(|line| writeln!(out, "- {}", markdown(line)))
-}
-
-/// Text that is no markup, on one line.
-fn markdown(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in printable(text, 300).chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '#' | '~' | '!' => escaped.extend(['\\', c]),
-            c => escaped.push(c),
-        }
-    }
-    escaped
+    lines.iter().try_for_each(|line| writeln!(out, "- {}", plain(line, 300)))
 }
 
 /// Writes it as JSON.
@@ -292,16 +282,6 @@ pub fn write_comparison_junit(report: &ComparisonReport, out: &mut dyn Write) ->
         }
     };
     let cases = report.comparison.metrics.iter().map(case).collect();
-    write_suites("regression", &[(format!("{}, compared", report.name()), cases)], out)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::markdown;
-
-    #[test]
-    fn markup_is_taken_out_of_markdown() {
-        assert_eq!(markdown("a|b_c <img>\n`x`"), "a\\|b\\_c &lt;img&gt; \\`x\\`");
-        assert_eq!(markdown("[x](y)"), "\\[x\\](y)");
-    }
+    let test = report.new.first().map_or("default", |run| run.test.as_str());
+    write_suites("regression", &[(format!("{test}, compared"), cases)], out)
 }

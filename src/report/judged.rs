@@ -11,12 +11,10 @@ pub(super) const UNKNOWN: &str = "–";
 /// The figure of a judgement in words: `431 ms, 95% from 402 to 466, n 4,096; …`.
 pub(super) fn judgement(judged: &Judgement) -> String {
     let unit = judged.unit.as_deref().unwrap_or_default();
-    let number = |value: f64| shown(value, unit);
     let mut words = match judged.value {
         None => UNKNOWN.to_owned(),
         Some(Figure::Health(verdict)) => verdict.name().to_owned(),
-        Some(Figure::Number(value)) if unit == "share" => number(value),
-        Some(Figure::Number(value)) => format!("{} {unit}", number(value)),
+        Some(Figure::Number(value)) => with_unit(value, unit),
     };
     if let Some(ci95) = judged.ci95 {
         words.push_str(&format!(", 95% {}", interval(ci95, unit)));
@@ -24,6 +22,11 @@ pub(super) fn judgement(judged: &Judgement) -> String {
     words.push_str(&judged.n.map(|n| format!(", n {}", show_count(n))).unwrap_or_default());
     words.push_str(&judged.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default());
     words
+}
+
+/// A figure and its unit, shares as percentages: `431 ms`, `2.10%`.
+pub(super) fn with_unit(value: f64, unit: &str) -> String {
+    if unit == "share" { shown(value, unit) } else { format!("{} {unit}", shown(value, unit)) }
 }
 
 /// A figure without its unit, shares as percentages.
@@ -74,4 +77,15 @@ pub(super) fn goodput(report: &Report) -> Option<String> {
     let rate = goodput.requests_per_s.map_or(UNKNOWN.to_owned(), significant);
     let slos = report.plan.slos.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     Some(format!("{share}, {rate} requests/s: {} met {slos}", show_count(goodput.good)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_a_percentage_and_all_else_has_its_unit() {
+        assert_eq!(with_unit(0.021, "share"), "2.10%");
+        assert_eq!(with_unit(431.2, "ms"), "431 ms");
+    }
 }

@@ -136,7 +136,7 @@ fn reasons(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let goodput = goodput(report).map(|words| format!("goodput {words}"));
     let thresholds = threshold_lines(report).chain(goodput).map(|line| code(&line));
     let reasons = report.health.reasons.iter().chain(&report.warnings);
-    let mut reasons = reasons.map(|reason| plain(reason)).chain(thresholds).peekable();
+    let mut reasons = reasons.map(|reason| plain(reason, 400)).chain(thresholds).peekable();
     let is_some = reasons.peek().is_some();
     reasons.try_for_each(|reason| writeln!(out, "- {reason}"))?;
     if is_some { writeln!(out) } else { Ok(()) }
@@ -224,13 +224,14 @@ fn code(text: &str) -> String {
     format!("{fence}{blank}{text}{blank}{fence}")
 }
 
-/// Our own sentences, in which a stranger's words may be quoted.
-fn plain(text: &str) -> String {
+/// Our own sentences, in which a stranger's words may be quoted, on one line of at most so many characters: no markup.
+pub(super) fn plain(text: &str, max: usize) -> String {
     let mut out = String::new();
-    for c in printable(text, 400).chars() {
+    for c in printable(text, max).chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
             // no mention
             '@' => out.push_str("&#64;"),
             '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '#' | '!' => out.extend(['\\', c]),
@@ -257,8 +258,8 @@ mod tests {
     #[test]
     fn sentences_are_no_markup() {
         assert_eq!(
-            plain("a <b> @c & [d](e) _f_ `g` | #1"),
-            "a &lt;b> &#64;c &amp; \\[d\\](e) \\_f\\_ \\`g\\` \\| \\#1"
+            plain("a <b> @c & [d](e) _f_ `g` | #1\n2", 400),
+            "a &lt;b&gt; &#64;c &amp; \\[d\\](e) \\_f\\_ \\`g\\` \\| \\#1 2"
         );
     }
 }

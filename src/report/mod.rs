@@ -44,7 +44,7 @@ pub use trends::{Better, write_bencher, write_github_benchmark};
 pub use vllm::{VllmRows, write_vllm_json};
 
 use crate::accuracy::Calibration;
-use crate::analysis::{self, Judgement, Outcome};
+use crate::analysis::{self, Judgement};
 use crate::arrivals::Shape;
 use crate::clock::Date;
 use crate::health::{Environment, Health};
@@ -104,11 +104,7 @@ impl Report {
 
     /// Whether a threshold failed; `strict` counts an inconclusive one as failed.
     pub fn breaks_threshold(&self, strict: bool) -> bool {
-        self.thresholds.iter().any(|judged| match judged.verdict {
-            Outcome::Passed => false,
-            Outcome::Failed => true,
-            Outcome::Inconclusive => strict,
-        })
+        self.thresholds.iter().any(|judged| judged.verdict.is_bad(strict))
     }
 }
 

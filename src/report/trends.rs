@@ -37,7 +37,7 @@ pub fn write_github_benchmark(
     let entry = |row: &Row| {
         let range = row.new.interval.map(|found| interval(found, ""));
         json!({
-            "name": format!("{}/{}", report.name(), row.metric),
+            "name": format!("{}/{}", report.benchmark_name(), row.metric),
             "unit": row.unit,
             "value": row.new.value,
             "range": range.unwrap_or_default(),
@@ -64,6 +64,6 @@ pub fn write_bencher(report: &ComparisonReport, out: &mut dyn Write) -> io::Resu
         // a slug: lower case letters, digits and hyphens
         measures.insert(row.metric.replace(['.', '_'], "-"), Value::Object(measure));
     }
-    let benchmarks = json!({ report.name(): measures });
+    let benchmarks = json!({ report.benchmark_name(): measures });
     writeln!(out, "{}", serde_json::to_string_pretty(&benchmarks)?)
 }

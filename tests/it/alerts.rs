@@ -110,6 +110,7 @@ fn a_regression_is_told_by_compare() {
     let (hook, hooked) = receiver("200 OK");
     let (manager, managed) = receiver("200 OK");
     let words = ["-q", "-n", "80", "-t", "20", "--max-tokens", "2", "--no-detail", "--seed", "1"];
+    let words = [&words[..], &["--test-name", "night"]].concat();
     for (server, file) in [(&server, "base.json"), (&slow, "new.json")] {
         succeeds(&run(folder.path(), &[&words[..], &["--url", &server.url(), "-o", file]].concat()));
     }
@@ -124,6 +125,9 @@ fn a_regression_is_told_by_compare() {
         (&message["causes"][0]["kind"], &message["runs"][0]["file"]),
         (&"regression".into(), &"new.json".into())
     );
+    let text = message["text"].as_str().expect("text");
+    let begins = "vllm-loadgen, night of simulated-model: ttft.p50 is worse: ";
+    assert!(text.starts_with(begins) && text.contains(" ms after "), "{text}");
     let alerts = body(&managed.recv().expect("told"));
     assert_eq!(alerts[0]["labels"]["alertname"], "VllmLoadgenRegression");
     let better = run(
