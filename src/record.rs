@@ -152,6 +152,9 @@ pub enum ItlSource {
     Events,
 }
 
+/// No server bundles more; a `usage` that says so must not outweigh everybody else's.
+const MAX_TOKENS_PER_EVENT: u32 = 65_536;
+
 impl Record {
     /// Whether the request succeeded.
     pub fn is_success(&self) -> bool {
@@ -287,7 +290,7 @@ impl Record {
     }
 
     /// Inter-token latencies: each gap between token events shared out evenly over the tokens of the event that
-    /// ended it, as (latency, tokens). The second part says where the token counts are from.
+    /// ended it, as (latency, tokens). The first part says where the token counts are from.
     pub fn itl(&self) -> (ItlSource, impl Iterator<Item = (Duration, u32)> + '_) {
         let later = self.token_events.get(1..).unwrap_or_default();
         let counted = !later.is_empty() && later.iter().all(|event| event.tokens.is_some());
@@ -300,10 +303,10 @@ impl Record {
         // Some tokens make no event (end of text, <think>), so a ratio near 1 means one token an event.
         let assumed = estimate.map_or(1.0, |ratio| if ratio < 1.5 { 1.0 } else { ratio });
         let itl = self.gaps().zip(later).map(move |(gap, event)| match event.tokens {
-            Some(tokens) if counted => (gap / tokens.get(), tokens.get()),
+            Some(tokens) if counted => (gap / tokens.get(), tokens.get().min(MAX_TOKENS_PER_EVENT)),
             // so it is nearly always, and the division is not cheap
             _ if assumed == 1.0 => (gap, 1),
-            _ => (gap.div_f64(assumed), assumed.round() as u32),
+            _ => (gap.div_f64(assumed), (assumed.round() as u32).min(MAX_TOKENS_PER_EVENT)),
         });
         (source, itl)
     }
@@ -313,6 +316,33 @@ impl Record {
         let gaps = self.token_events.len().checked_sub(1).filter(|n| *n > 0)?;
         let output = self.usage.output_tokens?;
         Some(output.saturating_sub(1) as f64 / gaps as f64)
+    }
+
+    /// The output tokens as they came in: each event bears those that the server counted in it, the last one also those
+    /// that came without text after it (end of text); or the reply's are shared out evenly where it did not count in every
+    /// event, one to the first. All at once where there is no second event. Nothing without `usage`.
+    pub fn token_arrivals(&self) -> impl Iterator<Item = (Moment, f64)> + '_ {
+        let each = self.tokens_per_event();
+        let is_counted = self.token_events.iter().all(|event| event.tokens.is_some());
+        let at = self.token_events.first().map_or(self.moments.end, |event| event.at);
+        let at_once = self.usage.output_tokens.filter(|_| each.is_none()).map(|output| (at, output as f64));
+        let counted = self.token_events.iter().filter_map(|event| event.tokens);
+        let counted: u64 = counted.map(|tokens| u64::from(tokens.get())).sum();
+        let uncounted =
+            self.usage.output_tokens.filter(|_| is_counted).unwrap_or_default().saturating_sub(counted);
+        let last = self.token_events.len().saturating_sub(1);
+        let shared = each.map(|each| {
+            self.token_events.iter().enumerate().map(move |(number, event)| {
+                let tokens = match event.tokens {
+                    Some(tokens) if is_counted => f64::from(tokens.get()),
+                    _ if number == 0 => 1.0,
+                    _ => each,
+                };
+                let rest = if number == last { uncounted as f64 } else { 0.0 };
+                (event.at, tokens + rest)
+            })
+        });
+        at_once.into_iter().chain(shared.into_iter().flatten())
     }
 }
 
@@ -428,5 +458,36 @@ mod tests {
         let record = record(vec![event(100, 0), event(130, 0)], None);
         assert_eq!(itl(&record), (ItlSource::Events, vec![(30, 1)]));
         assert_eq!(record.tokens_per_event(), None);
+        assert_eq!(record.token_arrivals().count(), 0);
+    }
+
+    #[test]
+    fn a_count_that_no_server_bundles_does_not_outweigh_the_others() {
+        let estimated = record(vec![event(100, 0), event(130, 0)], Some(u64::MAX));
+        assert_eq!(itl(&estimated).1, [(0, 65_536)]);
+        let counted = record(vec![event(100, 1), event(130, u32::MAX)], Some(9));
+        assert_eq!(itl(&counted).1, [(0, 65_536)]);
+    }
+
+    #[test]
+    fn tokens_come_in_with_their_events() {
+        let check = |token_events, output, want: &[(u64, f64)]| {
+            let record = record(token_events, output);
+            let arrivals: Vec<_> = record.token_arrivals().collect();
+            let want: Vec<_> = want.iter().map(|(ms, tokens)| (at(*ms), *tokens)).collect();
+            assert_eq!(arrivals, want);
+        };
+        check(vec![event(100, 2), event(160, 3)], Some(5), &[(100, 2.0), (160, 3.0)]);
+        let uncounted = || vec![event(100, 0), event(130, 0), event(160, 0)];
+        check(uncounted(), Some(7), &[(100, 1.0), (130, 3.0), (160, 3.0)]);
+        // a count in some events is of no use
+        check(
+            vec![event(100, 2), event(130, 0), event(160, 9)],
+            Some(7),
+            &[(100, 1.0), (130, 3.0), (160, 3.0)],
+        );
+        check(vec![event(100, 0)], Some(4), &[(100, 4.0)]);
+        check(vec![], Some(4), &[(500, 4.0)]);
+        check(uncounted(), None, &[]);
     }
 }

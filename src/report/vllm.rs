@@ -21,7 +21,7 @@ use crate::summary::Distribution;
 #[derive(Debug, Default)]
 pub struct VllmRows {
     rows: Vec<Row>,
-    /// Output tokens received in each second.
+    /// Output tokens received in each second, of successful requests.
     tokens: BTreeMap<u64, f64>,
 }
 
@@ -48,10 +48,10 @@ impl Sink for VllmRows {
             latency: record.e2e().map_or(0.0, |e2e| e2e.as_secs_f64()),
             queue: record.lag().as_secs_f64(),
         });
-        let each = record.tokens_per_event().unwrap_or(1.0);
-        for event in &record.token_events {
-            let tokens = event.tokens.map_or(each, |tokens| f64::from(tokens.get()));
-            *self.tokens.entry(event.at.as_nanos() / 1_000_000_000).or_default() += tokens;
+        if record.is_success() {
+            for (at, tokens) in record.token_arrivals() {
+                *self.tokens.entry(at.as_nanos() / 1_000_000_000).or_default() += tokens;
+            }
         }
     }
 }

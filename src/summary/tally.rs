@@ -113,8 +113,6 @@ const MICROSECOND: u64 = 1_000;
 const MILLISECOND: f64 = 1e6;
 /// A server can name as many timings and finish reasons as it likes; this many are kept.
 const MAX_NAMES: usize = 64;
-/// No server bundles more; a `usage` that says so must not outweigh everybody else's.
-const MAX_TOKENS_PER_EVENT: u32 = 65_536;
 
 impl Default for Tally {
     /// Of a run whose load is up with its first request.
@@ -317,9 +315,7 @@ impl Tally {
     fn add_itl(&mut self, record: &Record) {
         record.gaps().for_each(|gap| self.times.inter_event.add(nanos(gap)));
         let (source, itl) = record.itl();
-        itl.for_each(|(latency, tokens)| {
-            self.times.itl.add_times(nanos(latency), tokens.min(MAX_TOKENS_PER_EVENT))
-        });
+        itl.for_each(|(latency, tokens)| self.times.itl.add_times(nanos(latency), tokens));
         let gaps = record.token_events.len().saturating_sub(1) as u64;
         if gaps > 0 {
             self.gapped += 1;

@@ -61,8 +61,6 @@ pub struct Brief {
 const MAX_SLICES: u64 = 120;
 /// Width of a slice at first: 2^23 ns, 8.4 ms. Powers of two, so that finding a slice is a shift.
 const MIN_WIDTH: u32 = 23;
-/// No server bundles more tokens in an event.
-const MAX_TOKENS_PER_EVENT: u32 = 65_536;
 
 /// Follows a run, record by record, in slices that double their width when there are too many of them.
 #[derive(Debug)]
@@ -113,7 +111,7 @@ impl TimelineTally {
         }
         let later = record.token_events.get(1..).unwrap_or_default();
         for (event, (latency, tokens)) in later.iter().zip(record.itl().1) {
-            self.slice(event.at).itl.add(latency, tokens.min(MAX_TOKENS_PER_EVENT));
+            self.slice(event.at).itl.add(latency, tokens);
         }
     }
 

@@ -123,38 +123,8 @@ impl WindowTally {
         }
         if record.is_success() {
             self.ended.add(end, 1.0);
-            self.add_tokens(record);
-        }
-    }
-
-    /// Each event bears the tokens that the server counted in it, the last one also those that came without text after
-    /// it (end of text); else the reply's tokens are shared out evenly, one to the first.
-    fn add_tokens(&mut self, record: &Record) {
-        let Some(output) = record.usage.output_tokens else {
-            self.misses_tokens = true;
-            return;
-        };
-        let each = record.tokens_per_event();
-        let is_counted = record.token_events.iter().all(|event| event.tokens.is_some());
-        match each {
-            None => self
-                .tokens
-                .add(record.token_events.first().map_or(record.moments.end, |event| event.at), output as f64),
-            Some(each) => {
-                let counted = record.token_events.iter().filter_map(|event| event.tokens);
-                let counted: u64 = counted.map(|tokens| u64::from(tokens.get())).sum();
-                if let Some(last) = record.token_events.last().filter(|_| is_counted) {
-                    self.tokens.add(last.at, output.saturating_sub(counted) as f64);
-                }
-                for (number, event) in record.token_events.iter().enumerate() {
-                    let tokens = match event.tokens {
-                        Some(tokens) if is_counted => f64::from(tokens.get()),
-                        _ if number == 0 => 1.0,
-                        _ => each,
-                    };
-                    self.tokens.add(event.at, tokens);
-                }
-            }
+            self.misses_tokens |= record.usage.output_tokens.is_none();
+            record.token_arrivals().for_each(|(at, tokens)| self.tokens.add(at, tokens));
         }
     }
 
