@@ -274,7 +274,7 @@ pub struct RecordLog {
 
 /// Lines are held back for so long, and then until the next pulse.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
-/// What a run that is killed loses at most: what came since the last flush, which is [`FLUSH_EVERY`] and a pulse (0.2 s)
+/// What a run that is killed loses at most: what came since the last flush, which is `FLUSH_EVERY` and a pulse (0.2 s)
 /// ago at most, rounded up.
 pub const MOST_LOST: Duration = Duration::from_secs(1);
 
