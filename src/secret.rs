@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde_json::{Map, Value};
+
 /// A key or token. Shows as `***` everywhere; only [`reveal`](Secret::reveal) gives it away, to the wire.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -40,11 +42,47 @@ pub fn is_secret_header(name: &str) -> bool {
         .any(|word| name.contains(word))
 }
 
+/// What must not be shown of the value of a header that carries a secret: the whole, each of its words, and the values
+/// among them, as in `session=…; theme=…`. Of an authorization, the scheme is no secret.
+pub fn secrets_of_header(value: &Secret) -> Vec<Secret> {
+    let words = value.0.split([' ', '\t', ';', ',', '"']).filter(|word| !word.is_empty());
+    let words = words.filter(|word| !SCHEMES.iter().any(|scheme| scheme.eq_ignore_ascii_case(word)));
+    let parts = words.flat_map(|word| [Some(word), word.split_once('=').map(|(_, value)| value)]);
+    std::iter::once(value.0.as_str()).chain(parts.flatten()).map(Secret::new).collect()
+}
+
+/// Schemes of authorization, which stand before the secret; shorter ones are not masked anyway.
+const SCHEMES: [&str; 5] = ["Bearer", "Digest", "ApiKey", "Api-Key", "Negotiate"];
+
+/// The texts in a JSON object that stand under names of secrets, at whatever depth, as they are and as JSON writes them.
+pub fn secrets_of_object(fields: &Map<String, Value>) -> Vec<Secret> {
+    fields.iter().flat_map(|(name, value)| secrets_of_value(value, is_secret_field(name))).collect()
+}
+
+fn secrets_of_value(value: &Value, is_secret: bool) -> Vec<Secret> {
+    match value {
+        Value::String(text) if is_secret => {
+            let written = value.to_string();
+            vec![Secret::new(text), Secret::new(written.trim_matches('"'))]
+        }
+        Value::Array(items) => items.iter().flat_map(|item| secrets_of_value(item, is_secret)).collect(),
+        Value::Object(fields) => {
+            let inner = |(name, value): (&String, &Value)| {
+                secrets_of_value(value, is_secret || is_secret_field(name))
+            };
+            fields.iter().flat_map(inner).collect()
+        }
+        _ => vec![],
+    }
+}
+
 /// Text with every one of these secrets masked: a server may echo what it was sent. So is the beginning of one where
 /// the text was cut (`…`). Very short secrets are left, for they stand in ordinary words too.
 pub fn redacted(text: &str, secrets: &[Secret]) -> String {
-    let worth_masking = secrets.iter().filter(|secret| secret.0.len() >= SHORTEST);
-    worth_masking.fold(text.to_owned(), |text, secret| {
+    let mut worth_masking: Vec<_> = secrets.iter().filter(|secret| secret.0.len() >= SHORTEST).collect();
+    // one secret may be a part of another
+    worth_masking.sort_by_key(|secret| std::cmp::Reverse(secret.0.len()));
+    worth_masking.into_iter().fold(text.to_owned(), |text, secret| {
         let text = text.replace(&secret.0, MASK);
         let Some(kept) = text.strip_suffix('…') else { return text };
         let beginnings = secret.0.char_indices().map(|(end, _)| &secret.0[..end]).rev();
@@ -77,10 +115,11 @@ pub fn is_secret_field(name: &str) -> bool {
 }
 
 fn without_userinfo(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    // what has no scheme may have a password nevertheless
+    let (scheme, rest) = url.find("://").map_or(("", url), |at| url.split_at(at + 3));
     let host_end = rest.find(['/', '#']).unwrap_or(rest.len());
     match rest[..host_end].rfind('@') {
-        Some(at) => format!("{scheme}://{MASK}@{}", &rest[at + 1..]),
+        Some(at) => format!("{scheme}{MASK}@{}", &rest[at + 1..]),
         None => url.to_owned(),
     }
 }
@@ -103,6 +142,31 @@ mod tests {
             redacted("no such key: sk-canary, ask an admin", &secrets),
             "no such key: ***, ask an admin"
         );
+        let one_in_the_other = [Secret::new("canary"), Secret::new("canary-two")];
+        assert_eq!(redacted("canary-two, canary", &one_in_the_other), "***, ***");
+    }
+
+    #[test]
+    fn the_parts_of_a_header_are_secrets_too() {
+        let parts = |value: &str| -> Vec<String> {
+            secrets_of_header(&Secret::new(value)).into_iter().map(|secret| secret.0).collect()
+        };
+        assert_eq!(parts("Bearer abc=="), ["Bearer abc==", "abc==", "="]);
+        assert_eq!(parts("a=1; b=2"), ["a=1; b=2", "a=1", "1", "b=2", "2"]);
+    }
+
+    #[test]
+    fn texts_under_names_of_secrets_are_secrets_at_every_depth() {
+        let Value::Object(object) =
+            serde_json::json!({"token": "a\"b", "x": [{"keys": ["c", 1]}], "auth": {"user": "d"}, "y": "e"})
+        else {
+            unreachable!("it is one")
+        };
+        let found: Vec<_> = secrets_of_object(&object).into_iter().map(|secret| secret.0).collect();
+        for part in ["a\"b", "a\\\"b", "c", "d"] {
+            assert!(found.contains(&part.to_owned()), "{part}: {found:?}");
+        }
+        assert!(!found.contains(&"e".to_owned()), "{found:?}");
     }
 
     #[test]
@@ -130,5 +194,6 @@ mod tests {
             "http://host/v1?a=b@c&key=***&api-version=1"
         );
         assert_eq!(shown_url("host"), "host");
+        assert_eq!(shown_url("me:pw@host:80/a@b"), "***@host:80/a@b");
     }
 }

@@ -26,6 +26,18 @@ pub(super) struct RunFiles {
     pub(super) vllm: Option<(OutputFile, VllmRows)>,
 }
 
+impl RunFiles {
+    /// Takes away the files of a run that is not begun. All but its record log are not there yet.
+    pub(super) fn leave(self) {
+        if let Some((path, log)) = self.log {
+            drop(log);
+            if let Err(cause) = std::fs::remove_file(&path) {
+                log::warn!("{}: {cause}; it is the record log of a run that was not begun", path.display());
+            }
+        }
+    }
+}
+
 impl Files {
     pub(super) fn create(suite: &Suite) -> Result<Self, Error> {
         let (outputs, date) = (&suite.outputs, Date::now());

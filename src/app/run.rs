@@ -1,5 +1,7 @@
 //! Makes the runs of an order, one after another.
 
+use std::vec;
+
 use super::alerts;
 use super::files::{Files, RunFiles, detail_log};
 use super::live::Live;
@@ -38,7 +40,12 @@ pub fn run(mut order: RunOrder, stop: &Stop, streams: &mut Streams<'_>) -> Resul
         warn(server, streams);
         is_warned = true;
         benchmark::ask_model(server)
-    })?;
+    });
+    if let Err(Error::Server(why)) = &suite {
+        // all else is right then, so whoever is to be told is known
+        alerts::send(&order.draft.alerts_to(), Some(Alert::of_draft(&order.draft, why)), streams);
+    }
+    let suite = suite?;
     if let Some(plan) = suite.plans.first().filter(|_| !is_warned) {
         warn(&plan.server, streams);
     }
@@ -78,6 +85,10 @@ fn make_runs(
         made.written.push(file.finish(|out| report::write_schedule(moments, out))?);
     }
     let ended = made.all(suite, files.runs, live.as_ref(), order, stop, streams);
+    let not_made = match &ended {
+        Err(Error::Server(why)) => suite.plans.get(made.reports.len()).map(|plan| (plan, why.clone())),
+        _ => None,
+    };
     made.keep(ended);
     if made.reports.len() > 1 {
         made.print(streams, |reports, out| report::print_sweep(suite.kind, reports, out));
@@ -95,7 +106,8 @@ fn make_runs(
         made.push(to, network, streams);
     }
     // what is there is told before anybody is waited for
-    let alert = Alert::of_runs(&made.reports, order.strict);
+    let not_made = not_made.as_ref().map(|(plan, why)| (*plan, why.as_str()));
+    let alert = Alert::of_runs(&made.reports, not_made, order.strict);
     let results = live.map(|live| (live, made.reports.clone()));
     let reports = made.finish(streams);
     alerts::send(&suite.outputs.alerts, alert, streams);
@@ -115,8 +127,23 @@ impl Made {
         stop: &Stop,
         streams: &mut Streams<'_>,
     ) -> Result<(), Error> {
+        let mut waiting = files.into_iter();
+        let ended = self.each(suite, &mut waiting, live, order, stop, streams);
+        waiting.for_each(RunFiles::leave);
+        ended
+    }
+
+    fn each(
+        &mut self,
+        suite: &Suite,
+        waiting: &mut vec::IntoIter<RunFiles>,
+        live: Option<&Live>,
+        order: &RunOrder,
+        stop: &Stop,
+        streams: &mut Streams<'_>,
+    ) -> Result<(), Error> {
         let count = suite.plans.len();
-        for (number, (plan, mut files)) in suite.plans.iter().zip(files).enumerate() {
+        for (number, plan) in suite.plans.iter().enumerate() {
             if stop.requested() {
                 streams.remark(format_args!("interrupted: {number} of {count} runs were made"));
                 break;
@@ -126,6 +153,7 @@ impl Made {
                 streams.remark(heading);
             }
             let calibration = calibrated(plan, order, stop, streams)?;
+            let Some(mut files) = waiting.next() else { break };
             let wants_detail = suite.outputs.detail && !files.json.is_empty();
             let log = files.log.as_mut().map(|(_, log)| log);
             let mut counted = live.map(|live| live.metrics.run(plan));

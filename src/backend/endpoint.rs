@@ -29,11 +29,13 @@ impl Endpoint {
     pub fn parse(url: &str, dialect: Option<Dialect>) -> Result<Self, String> {
         let url = url.trim();
         if !url.starts_with("http://") && !url.starts_with("https://") {
-            let address = url.split_once("://").map_or(url, |(_, address)| address);
-            return Err(format!(
-                "has no http:// or https://; write http://{}",
-                address.trim_start_matches('/')
-            ));
+            // what was typed may hold a password or a key, and a user name is not taken in a URL
+            let shown = secret::shown_url(url);
+            let address = shown.split_once("://").map_or(shown.as_str(), |(_, address)| address);
+            let address = address.trim_start_matches('/');
+            let address =
+                address.strip_prefix(secret::MASK).and_then(|rest| rest.strip_prefix('@')).unwrap_or(address);
+            return Err(format!("has no http:// or https://; write http://{address}"));
         }
         let uri: Uri = url.parse().map_err(|e| format!("not a URL: {e}; write http://host:8000"))?;
         let authority = uri.authority().ok_or("names no host; write http://host:8000")?;
@@ -145,6 +147,8 @@ mod tests {
         for (url, part) in [
             ("localhost:8000", "write http://localhost:8000"),
             ("ftp://h", "http://"),
+            ("ftp://u:p@h:1/?key=k", "write http://h:1/?key=***"),
+            ("u:p@h", "write http://h"),
             ("http://", "not a URL"),
             ("http://h:99999", "port"),
             ("http://h:0", "port"),

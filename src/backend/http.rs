@@ -19,13 +19,13 @@ use super::endpoint::Endpoint;
 use super::line::{Ending, LAST_CHUNK, Line};
 use super::marks::{self, Cause, Marks, Phase, note};
 use super::network::Network;
-use super::proxy::Proxy;
+use super::proxy::{Proxy, percent_decoded};
 use super::tls::{self, SharedTls};
 use super::transport::{CachedResolver, ProbeConnector};
 use super::{Backend, Canceller, Chunk, Exchange, Head, Request};
 use crate::clock::{Clock, Moment, SystemClock};
 use crate::failure::{Failure, FailureKind};
-use crate::secret::{MASK, Secret, is_secret_header};
+use crate::secret::{self, MASK, Secret, is_secret_field, is_secret_header};
 use crate::units::{as_seconds, from_seconds, show_duration};
 
 /// How to reach a server. Serialised without the key, and with the values of secret headers masked: read back, it
@@ -64,14 +64,19 @@ impl Settings {
         unchecked.then(|| warning.to_owned()).into_iter().collect()
     }
 
-    /// Everything in it that must not be shown: the key and the values of secret headers.
+    /// Everything in it that must not be shown: the key, the values of secret headers and of secret fields of the query,
+    /// and the proxy's password.
     pub fn secrets(&self) -> Vec<Secret> {
         let headers = self.headers.iter().filter(|(name, _)| is_secret_header(name));
-        // a scheme such as Bearer stands before the secret itself
-        let values =
-            headers.map(|(_, value)| Secret::new(value.reveal().rsplit(' ').next().unwrap_or_default()));
+        let values = headers.flat_map(|(_, value)| secret::secrets_of_header(value));
+        let query = self.endpoint.url.split_once('?').map_or("", |(_, query)| query);
+        let fields = query.split('&').filter_map(|field| field.split_once('='));
+        let fields = fields.filter(|(name, _)| is_secret_field(name)).flat_map(|(_, value)| {
+            // as it was typed, and as a server may have read it
+            [Secret::new(value), Secret::new(&String::from_utf8_lossy(&percent_decoded(value)))]
+        });
         let of_proxy = self.network.proxy.iter().flat_map(Proxy::secrets);
-        self.key.iter().cloned().chain(values).chain(of_proxy).collect()
+        self.key.iter().cloned().chain(values).chain(fields).chain(of_proxy).collect()
     }
 }
 

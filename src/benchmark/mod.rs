@@ -48,7 +48,7 @@ pub struct Run<'a, 'b> {
 pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
     let client = Client::new(plan.server.clone()).map_err(Error::Server)?;
     let workload = Workload::new(&plan.request, &plan.prompt, plan.unique_prompts.then_some(plan.seed));
-    let secrets = plan.server.secrets();
+    let secrets = plan.secrets();
     let (stopper, stop) = stop_pair();
     let stopped_as = OnceLock::new();
     let mut error_limit = ErrorLimit::new(plan.error_limits, stopper, run.stop, &stopped_as);

@@ -6,7 +6,7 @@ use super::flags::CompareFlags;
 use super::typed::Typed;
 use super::{CompareOrder, Order};
 use crate::error::Error;
-use crate::plan::{AlertsTo, Given, Metric, NetworkDraft, Origin};
+use crate::plan::{AlertsTo, Given, Metric, NetworkDraft, Origin, resolved};
 use crate::units::parse_share;
 
 const TOLERANCE: f64 = 0.1;
@@ -106,15 +106,19 @@ fn no_file_twice(order: &CompareOrder, typed: &mut Typed) {
         .flatten()
         .chain(github)
         .collect();
+    let places = |paths: &[&PathBuf]| paths.iter().map(|path| resolved(path)).collect::<Vec<_>>();
+    let (places_read, places_written) = (places(&read), places(&written));
     for (number, path) in read.iter().enumerate() {
-        if read[..number].contains(path) {
+        if places_read[..number].contains(&places_read[number]) {
             typed.add(format!("compare '{}'", path.display()), "is named twice; a run counts once");
         }
     }
     for (number, path) in written.iter().enumerate() {
         if path.as_os_str().is_empty() {
             typed.add("compare", "a file to write has no name; name one");
-        } else if written[..number].contains(path) || read.contains(path) {
+        } else if places_written[..number].contains(&places_written[number])
+            || places_read.contains(&places_written[number])
+        {
             typed
                 .add(format!("compare '{}'", path.display()), "would be replaced by another; name two files");
         }

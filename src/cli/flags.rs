@@ -1,6 +1,6 @@
 //! The command line as typed. Values are text here; what is wrong with them is told later, all at once.
 
-use argh::FromArgs;
+use argh::{FromArgs, SubCommand};
 
 /// Put load on an LLM server (vLLM, or anything that speaks the OpenAI API) and measure it truthfully: latency, TTFT,
 /// TPOT, ITL, throughput, success rate, errors by kind.
@@ -281,6 +281,19 @@ pub enum Subcommand {
     Compare(CompareFlags),
     /// The measurer measured.
     Selftest(Selftest),
+}
+
+impl Subcommand {
+    /// The word for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Simulate(_) => Simulate::COMMAND.name,
+            Self::Report(_) => ReportFlags::COMMAND.name,
+            Self::Export(_) => ExportFlags::COMMAND.name,
+            Self::Compare(_) => CompareFlags::COMMAND.name,
+            Self::Selftest(_) => Selftest::COMMAND.name,
+        }
+    }
 }
 
 /// Show saved results again, or make the report of a record log, also of a run that was killed.

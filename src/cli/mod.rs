@@ -193,6 +193,9 @@ pub fn parse(words: &[String], around: &Surroundings<'_>) -> Result<Order, Error
         let Tool { name, version, commit } = Tool::THIS;
         return Ok(Order::Print(format!("{name} {version} (commit {commit})\n")));
     }
+    if let Some(command) = &flags.command {
+        no_flag_before(command, &expanded)?;
+    }
     match flags.command {
         Some(Subcommand::Simulate(simulate)) => simulate_order(&simulate, flags.verbose, around),
         Some(Subcommand::Report(report)) => report::order(report, flags.verbose),
@@ -206,6 +209,38 @@ pub fn parse(words: &[String], around: &Surroundings<'_>) -> Result<Order, Error
         }
         None => run_order(&flags, around),
     }
+}
+
+/// What stands before a command is a flag of runs, and this command makes none: dropped, it would be missed.
+fn no_flag_before(command: &Subcommand, words: &[&str]) -> Result<(), Error> {
+    let name = command.name();
+    let reads = |words: &[&str]| Flags::from_args(&["vllm-loadgen"], words).is_ok();
+    // the value of a flag may be the same word
+    let is_command = |(at, word): &(usize, &&str)| **word == name && reads(&words[..*at]);
+    let Some((at, _)) = words.iter().enumerate().find(is_command) else { return Ok(()) };
+    let mut dropped = Vec::new();
+    let mut before = words[..at].iter();
+    while let Some(word) = before.next() {
+        if !reads(&[word]) {
+            // it takes a value
+            before.next();
+        }
+        let is_kept = match *word {
+            "-v" | "--verbose" => true,
+            "-q" | "--quiet" => matches!(command, Subcommand::Selftest(_)),
+            _ => false,
+        };
+        if !is_kept {
+            dropped.push(*word);
+        }
+    }
+    if dropped.is_empty() {
+        return Ok(());
+    }
+    let place = format!("{} before `{name}`", dropped.join(", "));
+    let problem =
+        format!("flags there are those of runs; write what `{name}` has after it, and leave out the rest");
+    Err(Error::Usage(vec![Mistake::new(place, problem)]))
 }
 
 /// argh's own words for a mistyped flag, with what it cannot know.

@@ -1,11 +1,12 @@
 //! What `report` is told: which results to show again, what to hold them to, and where that goes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::flags::ReportFlags;
 use super::typed::Typed;
 use super::{Order, ReportOrder};
 use crate::error::{Error, Mistake};
+use crate::plan::resolved;
 
 /// Makes an order of the flags.
 pub fn order(flags: ReportFlags, verbosity: u8) -> Result<Order, Error> {
@@ -52,10 +53,11 @@ pub fn order(flags: ReportFlags, verbosity: u8) -> Result<Order, Error> {
 
 /// Flags that name one file twice.
 fn same_files(files: &[(&str, &Option<String>)]) -> Vec<Mistake> {
-    let given: Vec<_> = files.iter().filter_map(|(flag, file)| Some((*flag, file.as_deref()?))).collect();
+    let given = files.iter().filter_map(|(flag, file)| Some((*flag, file.as_deref()?)));
+    let given: Vec<_> = given.map(|(flag, file)| (flag, file, resolved(Path::new(file)))).collect();
     let mut mistakes = Vec::new();
-    for (number, (flag, file)) in given.iter().enumerate() {
-        for (other, _) in given[..number].iter().filter(|(_, other)| other == file) {
+    for (number, (flag, file, place)) in given.iter().enumerate() {
+        for (other, ..) in given[..number].iter().filter(|(.., other)| other == place) {
             let place = format!("{other} and {flag} '{file}'");
             mistakes.push(Mistake::new(place, "name two files; one would replace the other"));
         }

@@ -149,8 +149,9 @@ impl Typed {
         match parse(text) {
             Ok(value) => given(name, Some(value)),
             Err(problem) => {
-                // a header may hold a key even where it is mistyped
-                let shown = if name == "--header" { name.to_owned() } else { format!("{name} '{text}'") };
+                // these may hold a key even where they are mistyped
+                let may_be_secret = ["--header", "--extra-body"].contains(&name);
+                let shown = if may_be_secret { name.to_owned() } else { format!("{name} '{text}'") };
                 self.add(shown, problem);
                 None
             }

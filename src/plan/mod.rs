@@ -8,6 +8,7 @@ mod draft;
 mod labels;
 mod metric;
 mod network;
+mod paths;
 mod phases;
 mod schedule;
 mod threshold;
@@ -29,6 +30,7 @@ pub use draft::{ArrivalName, Draft, Given, Origin, ScenarioDraft};
 pub use labels::{Labels, MAX_LABELS, parse_label, shown_labels};
 pub use metric::{Metric, Quantity, Stat, Unit};
 pub use network::NetworkDraft;
+pub use paths::resolved;
 pub use phases::{Extent, Phases};
 pub use schedule::ScheduleHash;
 pub use threshold::{Operator, Rule, Threshold};
@@ -36,6 +38,7 @@ pub use threshold::{Operator, Rule, Threshold};
 use crate::arrivals::{Arrivals, Shape};
 use crate::backend::{Destination, Network, Settings};
 use crate::health;
+use crate::secret::{self, Secret};
 use crate::summary::Full;
 pub use crate::summary::Slo;
 use crate::text::printable;
@@ -226,6 +229,14 @@ impl Plan {
     pub fn test(&self) -> String {
         let names: Vec<&str> = self.test_name.iter().chain(&self.scenario).map(String::as_str).collect();
         if names.is_empty() { "default".to_owned() } else { names.join("/") }
+    }
+
+    /// What must not be shown of what is sent: that of the server's settings, and the texts under names of secrets in the
+    /// body.
+    pub fn secrets(&self) -> Vec<Secret> {
+        let mut secrets = self.server.secrets();
+        secrets.extend(secret::secrets_of_object(&self.request.extra));
+        secrets
     }
 
     /// The id under which request number `id` is sent.

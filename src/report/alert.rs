@@ -1,12 +1,14 @@
 //! What others are told where a result is bad: one message, for a web hook or for Prometheus' Alertmanager.
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::judged::{UNKNOWN, judgement, with_unit};
+use super::prometheus::{self, apart, of_plan, value_labels};
 use super::{ComparisonReport, Report, Tool};
+use crate::clock::Date;
 use crate::health::Verdict;
-use crate::plan::{Labels, shown_labels};
+use crate::plan::{Draft, Labels, Plan, shown_labels};
 use crate::text::printable;
 use crate::units::{show_counted, show_share};
 
@@ -20,6 +22,8 @@ pub struct Alert {
     pub causes: Vec<Cause>,
     /// The runs that it was found in.
     runs: Vec<Run>,
+    /// Of each run, the labels that tell its series from those of the others.
+    series: Vec<prometheus::Labels>,
 }
 
 /// One thing that is bad.
@@ -39,7 +43,7 @@ pub struct Cause {
 pub enum CauseKind {
     /// A `--threshold` was broken, or too few requests can tell and `--strict` was given.
     Threshold,
-    /// Not one request succeeded.
+    /// Not one request succeeded, or none could be sent for a reason of the server's.
     NoSuccess,
     /// A limit of its own ended the run early.
     EndedEarly,
@@ -57,11 +61,14 @@ struct Run {
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<String>,
     started: String,
-    model: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
     test: String,
     labels: Labels,
-    plan_hash: String,
-    health: Verdict,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan_hash: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<Verdict>,
     complete: bool,
 }
 
@@ -87,12 +94,23 @@ impl CauseKind {
 
 impl Alert {
     /// What is bad in these runs, by which their command ends with a code of its own; `None` where all is well. `strict`
-    /// takes what is inconclusive or INVALID for bad. A run that was interrupted is not bad: who did that knows.
-    pub fn of_runs(reports: &[Report], strict: bool) -> Option<Self> {
+    /// takes what is inconclusive or INVALID for bad. A run that was interrupted is not bad: who did that knows. `not_made` is
+    /// a run after them that could not be made for a reason of the server's, in words.
+    pub fn of_runs(reports: &[Report], not_made: Option<(&Plan, &str)>, strict: bool) -> Option<Self> {
         let is_own_end = |report: &Report| report.complete || report.stopped_by.is_some();
         let ended = reports.iter().enumerate().filter(|(_, report)| is_own_end(report));
-        let causes = ended.flat_map(|(run, report)| causes(report, run, strict)).collect();
-        Self::new(causes, reports.iter().map(Run::of_report))
+        let mut causes: Vec<Cause> = ended.flat_map(|(run, report)| causes(report, run, strict)).collect();
+        causes.extend(not_made.map(|(_, why)| no_run(why, reports.len())));
+        let runs = reports.iter().map(Run::of_report).chain(not_made.map(|(plan, _)| Run::of_plan(plan)));
+        let mut series = value_labels(&reports.iter().collect::<Vec<_>>());
+        series.extend(not_made.map(|(plan, _)| of_plan(plan)));
+        Self::new(causes, runs.collect(), apart(series))
+    }
+
+    /// That nothing could be made of the draft for a reason of the server's, in words.
+    pub fn of_draft(draft: &Draft, why: &str) -> Self {
+        let run = Run::of_draft(draft);
+        Self { causes: vec![no_run(why, 0)], series: vec![run.series()], runs: vec![run] }
     }
 
     /// What has become worse, likewise.
@@ -117,18 +135,20 @@ impl Alert {
             run_id: None,
             file: Some(printable(&run.file, 200)),
             started: run.started.clone(),
-            model: printable(&run.model, 200),
+            model: Some(printable(&run.model, 200)),
             test: printable(&run.test, 200),
             labels: run.labels.clone(),
-            plan_hash: run.plan_hash.clone(),
-            health: run.health,
+            plan_hash: Some(run.plan_hash.clone()),
+            health: Some(run.health),
             complete: run.complete,
         });
-        Self::new(worse.chain(invalid).collect(), runs)
+        let runs: Vec<Run> = runs.collect();
+        let series = runs.iter().map(Run::series).collect();
+        Self::new(worse.chain(invalid).collect(), runs, apart(series))
     }
 
-    fn new(causes: Vec<Cause>, runs: impl Iterator<Item = Run>) -> Option<Self> {
-        (!causes.is_empty()).then(|| Self { causes, runs: runs.collect() })
+    fn new(causes: Vec<Cause>, runs: Vec<Run>, series: Vec<prometheus::Labels>) -> Option<Self> {
+        (!causes.is_empty()).then_some(Self { causes, runs, series })
     }
 
     /// A line that says it: what chat programs show of a web hook.
@@ -139,7 +159,8 @@ impl Alert {
             more => format!("; and {more} more"),
         };
         let run = &self.runs[first.run];
-        format!("vllm-loadgen, {} of {}: {}{more}", run.test, run.model, first.text)
+        let model = run.model.as_ref().map_or(String::new(), |model| format!(" of {model}"));
+        format!("vllm-loadgen, {}{model}: {}{more}", run.test, first.text)
     }
 
     /// The object that a web hook is sent, described in `docs/monitoring.md`.
@@ -153,7 +174,8 @@ impl Alert {
         })
     }
 
-    /// The alerts that Alertmanager's `/api/v2/alerts` is sent: one for each sort of cause in each run.
+    /// The alerts that Alertmanager's `/api/v2/alerts` is sent: one for each sort of cause in each run. Alerts of the same
+    /// labels are one to it, so they have those that tell the runs apart.
     pub fn alertmanager(&self) -> Value {
         let mut alerts: Vec<Value> = Vec::new();
         let mut told: Vec<(CauseKind, usize)> = Vec::new();
@@ -165,14 +187,19 @@ impl Alert {
             let same = self.causes.iter().filter(|other| (other.kind, other.run) == (cause.kind, cause.run));
             let texts: Vec<&str> = same.map(|other| other.text.as_str()).collect();
             let run = &self.runs[cause.run];
+            let ours = [
+                ("alertname", cause.kind.alert_name()),
+                ("severity", cause.kind.severity()),
+                ("job", "vllm-loadgen"),
+            ];
+            let mut labels: Map<String, Value> =
+                ours.map(|(name, value)| (name.to_owned(), value.into())).into_iter().collect();
+            // a regression is one of all runs together
+            let is_told = |name: &str| name != "run" || cause.kind != CauseKind::Regression;
+            let series = self.series[cause.run].iter().filter(|(name, _)| is_told(name));
+            labels.extend(series.map(|(name, value)| (name.to_string(), value.as_str().into())));
             alerts.push(json!({
-                "labels": {
-                    "alertname": cause.kind.alert_name(),
-                    "severity": cause.kind.severity(),
-                    "job": "vllm-loadgen",
-                    "model": run.model,
-                    "test": run.test,
-                },
+                "labels": labels,
                 "annotations": {
                     "summary": texts[0],
                     "description": texts.join("; "),
@@ -192,14 +219,54 @@ impl Run {
             run_id: Some(plan.run_id.clone()),
             file: None,
             started: report.started.clone(),
-            model: printable(&plan.request.model, 200),
+            model: Some(printable(&plan.request.model, 200)),
             test: printable(&plan.test(), 200),
             labels: plan.labels.clone(),
-            plan_hash: plan.hash.clone(),
-            health: report.health.verdict,
+            plan_hash: Some(plan.hash.clone()),
+            health: Some(report.health.verdict),
             complete: report.complete,
         }
     }
+
+    /// A run that could not be made.
+    fn of_plan(plan: &Plan) -> Self {
+        Self {
+            run_id: Some(plan.run_id.clone()),
+            file: None,
+            started: Date::now().rfc3339(),
+            model: Some(printable(&plan.request.model, 200)),
+            test: printable(&plan.test(), 200),
+            labels: plan.labels.clone(),
+            plan_hash: Some(plan.hash.clone()),
+            health: None,
+            complete: false,
+        }
+    }
+
+    /// Runs of which there is not even a plan.
+    fn of_draft(draft: &Draft) -> Self {
+        let test = draft.test_name.as_ref().map_or("default", |name| &name.value);
+        Self {
+            run_id: None,
+            file: None,
+            started: Date::now().rfc3339(),
+            model: draft.model.as_ref().map(|model| printable(&model.value, 200)),
+            test: printable(test, 200),
+            labels: draft.labels.iter().map(|label| label.value.clone()).collect(),
+            plan_hash: None,
+            health: None,
+            complete: false,
+        }
+    }
+
+    fn series(&self) -> prometheus::Labels {
+        let model = self.model.iter().map(|model| ("model".into(), model.clone()));
+        model.chain([("test".into(), self.test.clone())]).collect()
+    }
+}
+
+fn no_run(why: &str, run: usize) -> Cause {
+    Cause { kind: CauseKind::NoSuccess, text: printable(why, 300), run }
 }
 
 fn causes(report: &Report, run: usize, strict: bool) -> Vec<Cause> {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use crate::error::Error;
+use crate::plan::resolved;
 
 /// The modes of files, before the umask.
 const PRIVATE: u32 = 0o600;
@@ -53,8 +54,8 @@ impl OutputFile {
                 "; it is no regular file: name one that is, or a new one",
             ));
         }
-        // a link stays a link to the file that is replaced
-        let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        // a link stays a link to the file that is replaced or made
+        let path = &if path.is_symlink() { resolved(path) } else { path.to_owned() };
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),

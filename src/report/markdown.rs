@@ -169,8 +169,11 @@ fn errors(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         return Ok(());
     }
     table(&["failed with", "count", "share", "first of them"], out)?;
+    // what never left is among them too
+    let requests = &report.summary.requests;
+    let all = requests.sent.saturating_add(requests.not_sent).max(1) as f64;
     for line in &report.summary.errors {
-        let share = line.count as f64 / report.summary.requests.sent.max(1) as f64;
+        let share = line.count as f64 / all;
         row(&[code(&line.kind), show_count(line.count), show_share(share), code(&line.example)], out)?;
     }
     writeln!(out)

@@ -158,3 +158,46 @@ fn a_base_that_is_invalid_is_told_under_strict() {
     assert_eq!((&cause["kind"], &cause["run"]), (&"client_invalid".into(), &0.into()));
     assert!(cause["text"].as_str().is_some_and(|text| text.contains("base.json")), "{cause}");
 }
+
+#[test]
+fn a_server_that_cannot_be_asked_is_told_too() {
+    let folder = folder();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
+    let url = format!("http://{closed}");
+    let (hook, hooked) = receiver("200 OK");
+    let (manager, managed) = receiver("200 OK");
+    let words = ["-q", "--url", &url, "-n", "3", "--test-name", "night", "--label", "commit=4f2a"];
+    let alerts = ["--alert-webhook", &hook, "--alertmanager", &manager];
+    for (more, model) in [(&[][..], None), (&["--model", "m", "--calibrate"], Some("m"))] {
+        let ran = run(folder.path(), &[&words[..], &alerts, more].concat());
+        assert_eq!(code(&ran), 1, "{}", err(&ran));
+        let message = body(&hooked.try_recv().expect("told"));
+        assert_eq!(message["causes"][0]["kind"], "no_success");
+        assert!(message["causes"][0]["text"].as_str().is_some_and(|text| text.contains(&url)), "{message}");
+        let told_run = &message["runs"][0];
+        assert_eq!((&told_run["labels"]["commit"], &told_run["test"]), (&"4f2a".into(), &"night".into()));
+        assert_eq!((told_run["model"].as_str(), &told_run["complete"]), (model, &false.into()));
+        let alerts = body(&managed.try_recv().expect("told"));
+        assert_eq!(alerts[0]["labels"]["alertname"], "VllmLoadgenNoSuccess");
+        assert_eq!(alerts[0]["labels"]["model"].as_str(), model);
+    }
+}
+
+#[test]
+fn alerts_of_several_runs_are_not_one() {
+    let (folder, server) = (folder(), simulator());
+    let (manager, managed) = receiver("200 OK");
+    let words = ["-q", "--url", &server.url(), "-n", "4", "--max-tokens", "2", "--no-csv"];
+    let limit = ["--threshold", "e2e.p50<1us", "--alertmanager", &manager];
+    for (runs, label, values) in [
+        (["--concurrent-tests", "1", "2"], "threads", ["1", "2"]),
+        (["--runs", "2", "-q"], "run", ["1", "2"]),
+    ] {
+        let ran = run(folder.path(), &[&words[..], &limit, &runs].concat());
+        assert_eq!(code(&ran), 99, "{}", err(&ran));
+        let alerts = body(&managed.try_recv().expect("told"));
+        let found: Vec<_> =
+            alerts.as_array().expect("alerts").iter().map(|alert| alert["labels"][label].as_str()).collect();
+        assert_eq!(found, values.map(Some), "{alerts}");
+    }
+}

@@ -453,8 +453,7 @@ fn every_mistake_is_told_before_anything_is_sent() {
     let output = run(folder.path(), &words);
     assert_eq!(code(&output), 2);
     let said = err(&output);
-    for part in
-        ["--threads 'none'", "--timeout 'soon'", "--temperature 'warm'", "--header", "--extra-body '[1]'"]
+    for part in ["--threads 'none'", "--timeout 'soon'", "--temperature 'warm'", "--header", "--extra-body: "]
     {
         assert!(said.contains(part), "{part} not in {said}");
     }
@@ -702,6 +701,29 @@ fn two_outputs_cannot_be_one_file() {
     let output = run(folder().path(), &["-o", "a.json", "--csv", "./a.json", "--model", "m"]);
     assert_eq!(code(&output), 2);
     assert!(err(&output).contains("name two files"), "{}", err(&output));
+}
+
+#[test]
+fn a_flag_of_runs_before_a_command_is_not_dropped() {
+    let folder = folder();
+    for (words, flags) in [
+        (
+            &["-o", "zz.json", "--strict", "--threshold=ttft.p99<1us", "report", "r.json"][..],
+            "-o, --strict, --threshold",
+        ),
+        (&["--url", "report", "report", "r.json"], "--url"),
+        (&["-q", "report", "r.json"], "-q"),
+        (&["-v", "-t", "5", "compare", "a", "b"], "-t"),
+        (&["--seed", "1", "selftest"], "--seed"),
+    ] {
+        let command = words.iter().rev().find(|word| ["report", "compare", "selftest"].contains(word));
+        let output = run(folder.path(), words);
+        let want = format!("{flags} before `{}`: ", command.expect("one of them"));
+        assert!(code(&output) == 2 && err(&output).contains(&want), "{words:?}: {}", err(&output));
+    }
+    assert!(!folder.path().join("zz.json").exists());
+    let output = run(folder.path(), &["-v", "report", "r.json"]);
+    assert!(code(&output) == 1 && err(&output).contains("r.json"), "{}", err(&output));
 }
 
 #[test]

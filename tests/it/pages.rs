@@ -177,3 +177,23 @@ fn a_page_takes_no_other_files_name() {
     let refused = run(folder.path(), &["report", "x.json", "--html", "a", "--csv", "a"]);
     assert_eq!(code(&refused), 2);
 }
+
+#[test]
+fn shares_of_errors_count_requests_that_never_left_too() {
+    let (folder, server) = (folder(), simulator());
+    let (at, url) = (folder.path(), server.url());
+    succeeds(&run(at, &["-q", "--url", &url, "-n", "5", "--max-tokens", "2", "-o", "r.json"]));
+    let mut report: Value = serde_json::from_str(&read(at, "r.json")).expect("JSON");
+    let requests = json!({"sent": 10, "succeeded": 0, "failed": 10, "not_sent": 30, "success_rate": 0.0});
+    report["summary"]["requests"] = requests;
+    let line = |kind: &str, count: u64| json!({"kind": kind, "group": "exception", "meaning": "", "count": count, "example": "", "first_request": 0, "first_s": 0.0, "last_s": 1.0});
+    report["summary"]["errors"] = json!([line("not_sent", 30), line("http_500", 10)]);
+    fs::write(at.join("edited.json"), report.to_string()).expect("writable");
+    succeeds(&run(at, &["report", "edited.json", "--markdown", "r.md", "--prom-out", "r.prom"]));
+    let markdown = read(at, "r.md");
+    assert!(markdown.contains("| `not_sent` | 30 | 75.0% |"), "{markdown}");
+    assert!(markdown.contains("| `http_500` | 10 | 25.0% |"), "{markdown}");
+    let metrics = read(at, "r.prom");
+    let unsent = metrics.lines().find(|line| line.contains("outcome=\"not_sent\""));
+    assert!(unsent.is_some_and(|line| line.ends_with(" 30")), "{metrics}");
+}

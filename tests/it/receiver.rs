@@ -17,6 +17,13 @@ pub struct Received {
 
 /// Answers every request with this status, and gives out what came. Its thread ends with the process.
 pub fn receiver(status: &'static str) -> (String, Receiver<Received>) {
+    answering(move |_| (status.to_owned(), String::new()))
+}
+
+/// Answers every request with the status, and more lines of a head if need be, and the body that `answer` gives.
+pub fn answering(
+    mut answer: impl FnMut(&Received) -> (String, String) + Send + 'static,
+) -> (String, Receiver<Received>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("it has one"));
     let (push, received) = channel();
@@ -46,10 +53,14 @@ pub fn receiver(status: &'static str) -> (String, Receiver<Received>) {
             let mut body = vec![0; length.unwrap_or(0)];
             reader.read_exact(&mut body).expect("a body");
             let body = String::from_utf8(body).expect("UTF-8");
-            if push.send(Received { line, head, body }).is_err() {
+            let received = Received { line, head, body };
+            let (status, body) = answer(&received);
+            if push.send(received).is_err() {
                 return;
             }
-            let reply = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let length = body.len();
+            let reply =
+                format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
             (&stream).write_all(reply.as_bytes()).expect("answered");
         }
     });

@@ -1,11 +1,11 @@
 //! The files that are to be written: where, and that none replaces another.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 
 use super::Findings;
 use crate::error::Mistake;
 use crate::plan::draft::{Draft, Given};
-use crate::plan::{AlertsTo, Csv, Outputs, Route, SuiteKind, defaults};
+use crate::plan::{AlertsTo, Csv, Outputs, Route, SuiteKind, defaults, resolved};
 
 impl Draft {
     pub(super) fn outputs(&self, kind: SuiteKind, found: &mut Findings) -> Outputs {
@@ -40,8 +40,10 @@ impl Draft {
             &self.prom_out,
         ];
         let files: Vec<_> = files.into_iter().flatten().collect();
+        let places: Vec<_> = files.iter().map(|file| resolved(&file.value)).collect();
         for (number, file) in files.iter().enumerate() {
-            for other in files[..number].iter().filter(|other| plain(&other.value).eq(plain(&file.value))) {
+            let earlier = files[..number].iter().zip(&places);
+            for (other, _) in earlier.filter(|(_, place)| **place == places[number]) {
                 let place = format!("{} and {} '{}'", other.origin, file.origin, file.value.display());
                 found.add(Mistake::new(place, "name two files; one would replace the other"));
             }
@@ -67,15 +69,24 @@ impl Draft {
             metrics_listen: self.metrics_listen.as_ref().map(|address| address.value),
             prometheus: self.prom_out.as_ref().map(|path| path.value.clone()),
             pushgateway: self.route(&self.pushgateway, found),
-            alerts: AlertsTo {
-                webhook: self.route(&self.alert_webhook, found),
-                alertmanager: self.route(&self.alertmanager, found),
-            },
+            alerts: self.alerts(found),
             record_log: self.record_log.as_ref().map(|path| path.value.clone()),
             schedule: self.schedule_out.as_ref().map(|path| path.value.clone()),
             junit: self.junit.as_ref().map(|path| path.value.clone()),
             detail: !self.no_detail,
             overwrite: self.overwrite,
+        }
+    }
+
+    /// Who is told of what is bad, as far as they can be reached.
+    pub fn alerts_to(&self) -> AlertsTo {
+        self.alerts(&mut Findings::default())
+    }
+
+    fn alerts(&self, found: &mut Findings) -> AlertsTo {
+        AlertsTo {
+            webhook: self.route(&self.alert_webhook, found),
+            alertmanager: self.route(&self.alertmanager, found),
         }
     }
 
@@ -97,9 +108,4 @@ impl Draft {
             found.add(file.mistake(file.value.display(), problem));
         }
     }
-}
-
-/// The parts of a path that tell it from others: `./a` is `a`.
-fn plain(path: &Path) -> impl Iterator<Item = Component<'_>> {
-    path.components().filter(|part| *part != Component::CurDir)
 }

@@ -15,7 +15,7 @@ pub use exposition::{Family, Kind, Labels, Sample, TEXT_TYPE, write_text};
 pub use history::History;
 pub use live::{LiveMetrics, LiveRun};
 pub use push::{PushGroup, push_groups};
-pub use series::{series_labels, value_labels};
+pub use series::{apart, of_plan, series_labels, value_labels};
 
 use super::Report;
 use super::naming::is_open;
@@ -214,8 +214,12 @@ fn one(name: &'static str, value: impl Into<String>) -> Labels {
 
 fn requests(report: &Report) -> Vec<(Labels, f64)> {
     let requests = &report.summary.requests;
-    let counts =
-        [("succeeded", requests.succeeded), ("failed", requests.failed), ("by_client", requests.by_client)];
+    let counts = [
+        ("succeeded", requests.succeeded),
+        ("failed", requests.failed),
+        ("by_client", requests.by_client),
+        ("not_sent", requests.not_sent),
+    ];
     counts.map(|(outcome, count)| (one("outcome", outcome), count as f64)).into()
 }
 

@@ -20,7 +20,11 @@ pub(super) fn value(text: &str) -> String {
 /// differ; and where that is not enough, `run` with the number of the run, from 1.
 pub fn series_labels(reports: &[Report]) -> Vec<Labels> {
     let reports: Vec<&Report> = reports.iter().collect();
-    let mut all = value_labels(&reports);
+    apart(value_labels(&reports))
+}
+
+/// The labels of runs with `run` added where two of them are the same.
+pub fn apart(mut all: Vec<Labels>) -> Vec<Labels> {
     let is_apart = |labels: &Labels| all.iter().filter(|other| *other == labels).count() == 1;
     if !all.iter().all(is_apart) {
         for (number, labels) in all.iter_mut().enumerate() {
@@ -47,7 +51,7 @@ pub fn value_labels(reports: &[&Report]) -> Vec<Labels> {
 }
 
 /// `model` and `test`, which every series has.
-pub(super) fn of_plan(plan: &Plan) -> Labels {
+pub fn of_plan(plan: &Plan) -> Labels {
     let names = [("model", &plan.request.model), ("test", &plan.test())];
     names.map(|(name, text)| (name.into(), value(text))).into()
 }
