@@ -110,7 +110,7 @@ impl Destination {
     }
 
     /// Whether what is sent there is encrypted.
-    pub fn is_secret(&self) -> bool {
+    pub fn is_tls(&self) -> bool {
         self.uri.scheme_str() == Some("https")
     }
 
@@ -213,7 +213,7 @@ fn agent(to: &Destination, network: &Network, timeout: Duration) -> Result<Agent
         .timeout_global(Some(timeout))
         .user_agent(USER_AGENT)
         .accept_encoding("");
-    if to.is_secret() {
+    if to.is_tls() {
         config = config.tls_config(tls::config_beside_system(&network)?);
     }
     let connector = ProbeConnector(Arc::clone(&network)).chain(SharedTls::default());

@@ -68,7 +68,7 @@ impl Endpoint {
     }
 
     /// Whether what is sent there is encrypted.
-    pub fn is_secret(&self) -> bool {
+    pub fn is_tls(&self) -> bool {
         self.url.starts_with("https://")
     }
 

@@ -56,12 +56,16 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether TLS is spoken with a server whose certificate is not checked.
+    pub fn is_unchecked(&self) -> bool {
+        self.network.insecure && self.endpoint.is_tls()
+    }
+
     /// What whoever reads the figures should know of how the server was reached.
     pub fn warnings(&self) -> Vec<String> {
-        let unchecked = self.network.insecure && self.endpoint.is_secret();
         let warning = "INSECURE: the server's certificate is not checked (--insecure), so that anyone on the way can \
                        read what is sent, keys too, and answer in the server's place";
-        unchecked.then(|| warning.to_owned()).into_iter().collect()
+        self.is_unchecked().then(|| warning.to_owned()).into_iter().collect()
     }
 
     /// Everything in it that must not be shown: the key, the values of secret headers and of secret fields of the query,
@@ -148,7 +152,7 @@ impl Client {
             .input_buffer_size(INPUT_BUFFER)
             .user_agent(USER_AGENT)
             .accept_encoding("");
-        if settings.endpoint.is_secret() {
+        if settings.endpoint.is_tls() {
             config = config.tls_config(tls::config(&settings.network)?);
         }
         let post = request_parts(&settings, Method::POST, &settings.endpoint.url)?;

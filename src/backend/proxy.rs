@@ -177,7 +177,7 @@ pub const PROXY_VARIABLES: [&str; 7] =
 
 /// The variable that names the proxy for this server, and its value. This machine is reached without one.
 pub fn proxy_of_variables<'v>(
-    is_secret: bool,
+    is_tls: bool,
     (host, port): (&str, u16),
     value: impl Fn(&str) -> Option<&'v str>,
 ) -> Option<(&'static str, &'v str)> {
@@ -195,7 +195,7 @@ pub fn proxy_of_variables<'v>(
         log::info!("no proxy for {host}, which {name} names");
         return None;
     }
-    let names = if is_secret { &["https_proxy", "HTTPS_PROXY"][..] } else { &["http_proxy"] };
+    let names = if is_tls { &["https_proxy", "HTTPS_PROXY"][..] } else { &["http_proxy"] };
     first(names).or_else(|| first(&["all_proxy", "ALL_PROXY"]))
 }
 
@@ -291,10 +291,10 @@ mod tests {
 
     #[test]
     fn variables_name_the_proxy_by_scheme_and_never_for_this_machine() {
-        let chosen = |is_secret, host: &str, variables: &[(&str, &'static str)]| {
+        let chosen = |is_tls, host: &str, variables: &[(&str, &'static str)]| {
             let value =
                 |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
-            proxy_of_variables(is_secret, (host, 8000), value).map(|(name, value)| format!("{name}={value}"))
+            proxy_of_variables(is_tls, (host, 8000), value).map(|(name, value)| format!("{name}={value}"))
         };
         let all = [
             ("http_proxy", "a"),

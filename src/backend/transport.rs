@@ -136,7 +136,7 @@ impl Connector<()> for ProbeConnector {
         Ok(Some(ProbeTransport {
             line: Arc::new(Mutex::new(line)),
             buffers: GrowingBuffers::new(input, output),
-            is_secret: details.needs_tls(),
+            is_tls: details.needs_tls(),
             head_end: HeadEnd::default(),
         }))
     }
@@ -186,7 +186,7 @@ pub struct ProbeTransport {
     line: SharedLine,
     buffers: GrowingBuffers,
     /// Whether its bytes are those of TLS, which have no heads.
-    is_secret: bool,
+    is_tls: bool,
     head_end: HeadEnd,
 }
 
@@ -196,7 +196,7 @@ impl Transport for ProbeTransport {
     }
 
     fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), Error> {
-        if !self.is_secret {
+        if !self.is_tls {
             note(|marks| {
                 if marks.line.is_none() {
                     marks.line = Some(self.line.clone());
@@ -220,7 +220,7 @@ impl Transport for ProbeTransport {
             return Ok(false);
         }
         let fitting = &unread[..unread.len().min(room.len())];
-        let has_head = !self.is_secret && !note(|marks| marks.in_body);
+        let has_head = !self.is_tls && !note(|marks| marks.in_body);
         let given = if has_head { self.head_end.within(fitting) } else { fitting.len() };
         room[..given].copy_from_slice(&fitting[..given]);
         line.take(given);

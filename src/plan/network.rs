@@ -92,7 +92,7 @@ impl NetworkDraft {
     /// draft.
     fn beside(&self, to: &Destination, mistakes: &mut Vec<Mistake>) -> Network {
         let is_none = self.proxy.as_ref().is_some_and(|given| is_none(&given.value));
-        let server = (to.is_secret(), to.host_and_port());
+        let server = (to.is_tls(), to.host_and_port());
         let proxy = if is_none { None } else { self.proxy_of_variables(server, mistakes) };
         let (proxy, proxy_source) = proxy.unzip();
         let path = |given: &Option<Given<PathBuf>>| given.as_ref().map(|given| given.value.clone());
@@ -148,7 +148,7 @@ impl NetworkDraft {
                 return None;
             }
             let (host, port) = endpoint?.host_and_port();
-            return self.proxy_of_variables((endpoint?.is_secret(), (&host, port)), mistakes);
+            return self.proxy_of_variables((endpoint?.is_tls(), (&host, port)), mistakes);
         };
         if is_none(&given.value) {
             return None;
@@ -166,14 +166,14 @@ impl NetworkDraft {
 
     fn proxy_of_variables(
         &self,
-        (is_secret, server): (bool, (&str, u16)),
+        (is_tls, server): (bool, (&str, u16)),
         mistakes: &mut Vec<Mistake>,
     ) -> Option<(Proxy, String)> {
         let value = |name: &str| {
             let mut known = self.variables.iter().filter(|(known, _)| *known == name);
             known.next().map(|(_, value)| value.as_str())
         };
-        let (name, value) = backend::proxy_of_variables(is_secret, server, value)?;
+        let (name, value) = backend::proxy_of_variables(is_tls, server, value)?;
         let told = |problem: String| {
             let place = format!("environment variable {name} '{}'", backend::shown_proxy(value));
             mistakes.push(Mistake::new(place, format!("{problem}; or go without with --proxy none")));

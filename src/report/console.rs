@@ -56,7 +56,7 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     for told in plan.server.network.told() {
         row("", &printable(&told, 200), out)?;
     }
-    if plan.server.network.insecure && plan.server.endpoint.is_secret() {
+    if plan.server.is_unchecked() {
         row("INSECURE", "the server's certificate is NOT CHECKED (--insecure)", out)?;
     }
     if let Some(simulated) = &plan.simulated {
@@ -308,7 +308,7 @@ fn client_share(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if replay.failed > 0 {
         row("", &format!("{} more failed and are left out", show_counted(replay.failed, "request")), out)?;
     }
-    if report.plan.server.endpoint.url.starts_with("https:") {
+    if report.plan.server.endpoint.is_tls() {
         row("", "the replay was without TLS", out)?;
     }
     Ok(())
