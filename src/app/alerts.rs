@@ -1,7 +1,5 @@
 //! Tells others where a result is bad. That they cannot be told is a warning, and changes no exit code.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use super::Streams;
@@ -9,8 +7,6 @@ use crate::backend::{self, Delivery, Destination, Network, Verb};
 use crate::plan::AlertsTo;
 use crate::report::Alert;
 
-/// Longest time for one message.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// Where Alertmanager takes alerts.
 const ALERTS_PATH: &str = "/api/v2/alerts";
 
@@ -35,8 +31,7 @@ fn post(
 ) {
     let body = message.to_string();
     let sent = to.and_then(|to| {
-        let (verb, body) = (Verb::Post, body.as_bytes());
-        let delivery = Delivery { verb, content_type: "application/json", body, timeout: TIMEOUT };
+        let delivery = Delivery { verb: Verb::Post, content_type: "application/json", body: body.as_bytes() };
         backend::deliver(&to, network, &delivery)
     });
     match sent {

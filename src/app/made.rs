@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::Streams;
 use super::files::{Pages, RunFiles};
@@ -10,9 +9,6 @@ use crate::backend::{self, Delivery, Destination, Network, Verb};
 use crate::error::Error;
 use crate::plan::SuiteKind;
 use crate::report::{self, DetailLog, Report};
-
-/// Longest time for a push.
-const PUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What has been made so far, and the first thing that failed.
 #[derive(Default)]
@@ -72,7 +68,6 @@ impl Made {
                     verb: Verb::Put,
                     content_type: report::prometheus::TEXT_TYPE,
                     body: &group.body,
-                    timeout: PUSH_TIMEOUT,
                 };
                 backend::deliver(&to, network, &delivery).map(|()| to)
             });

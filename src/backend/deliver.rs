@@ -7,16 +7,14 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use ureq::http::{self, HeaderValue, Method, Uri};
 use ureq::unversioned::transport::Connector;
 use ureq::{Agent, Error};
 
 use super::http::{USER_AGENT, classify, sensitive};
 use super::marks::{self, note};
-use super::network::{Network, host_and_port};
-use super::proxy::percent_decoded;
+use super::network::{Network, has_valid_port, host_and_port};
+use super::proxy::Credentials;
 use super::tls::{self, SharedTls};
 use super::transport::{CachedResolver, ProbeConnector};
 use crate::clock::{Clock, SystemClock};
@@ -28,8 +26,8 @@ use crate::text::printable;
 pub struct Destination {
     /// Without user name and password.
     uri: Uri,
-    /// User name and password, as they are sent; and the password alone.
-    basic: Option<[Secret; 2]>,
+    /// User name and password.
+    credentials: Option<Credentials>,
 }
 
 /// What is delivered.
@@ -41,8 +39,6 @@ pub struct Delivery<'a> {
     pub content_type: &'static str,
     /// The bytes.
     pub body: &'a [u8],
-    /// Longest time for all of it, name lookup included.
-    pub timeout: Duration,
 }
 
 /// The methods by which something is delivered.
@@ -54,6 +50,8 @@ pub enum Verb {
     Put,
 }
 
+/// Longest time for a delivery, name lookup and answer included.
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of an answer that are looked at, and characters of it that are shown.
 const MAX_ANSWER: u64 = 4 * 1024;
 const MAX_SHOWN: usize = 300;
@@ -80,11 +78,10 @@ impl Destination {
         let uri: Option<Uri> = format!("{scheme}://{host}{path}").parse().ok();
         let is_whole = |uri: &Uri| uri.host().is_some_and(|host| !host.is_empty()) && !path.contains('#');
         let uri = uri.filter(is_whole).ok_or_else(|| format!("not the URL of a server; {ADVICE}"))?;
-        let is_bare = uri.authority().is_some_and(|authority| authority.as_str() == authority.host());
-        if !is_bare && !matches!(uri.port_u16(), Some(1..)) {
+        if !has_valid_port(&uri) {
             return Err(format!("has no valid port; {ADVICE}"));
         }
-        Ok(Self { uri, basic: userinfo.map(basic) })
+        Ok(Self { uri, credentials: userinfo.map(Credentials::of_userinfo) })
     }
 
     /// The same server with this path behind the one it has; `path` begins with a slash and is encoded as a URL's is.
@@ -95,7 +92,7 @@ impl Destination {
         let query = self.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
         let (before, origin) = (self.uri.path().trim_end_matches('/'), self.origin());
         let uri = format!("{origin}{before}{path}{query}").parse().map_err(|e| format!("not a URL: {e}"))?;
-        Ok(Self { uri, basic: self.basic.clone() })
+        Ok(Self { uri, credentials: self.credentials.clone() })
     }
 
     /// Scheme, host and port alone: what may be shown where the path itself is a secret, as that of a web hook.
@@ -119,7 +116,7 @@ impl Destination {
         let path = self.uri.path_and_query().map_or("", |path| path.as_str());
         let parts = [self.uri.path(), self.uri.query().unwrap_or_default()];
         let of_url = std::iter::once(path).chain(parts).map(Secret::new);
-        of_url.chain(self.basic.iter().flatten().cloned()).collect()
+        of_url.chain(self.credentials.iter().flat_map(Credentials::secrets)).collect()
     }
 }
 
@@ -133,14 +130,6 @@ impl fmt::Debug for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Destination({self})")
     }
-}
-
-/// What HTTP's basic authentication sends for this part of a URL, and the password.
-fn basic(userinfo: &str) -> [Secret; 2] {
-    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-    let (user, password) = (percent_decoded(user), percent_decoded(password));
-    let sent = BASE64_STANDARD.encode([&user[..], b":", &password].concat());
-    [Secret::new(&sent), Secret::new(&String::from_utf8_lossy(&password))]
 }
 
 /// Delivers, once. Of the network of a run, the proxy, the given addresses and the client's certificate count; `cacert`
@@ -166,9 +155,8 @@ pub fn deliver(to: &Destination, network: &Network, delivery: &Delivery<'_>) -> 
 /// Status and beginning of the answer.
 fn exchange(to: &Destination, network: &Network, delivery: &Delivery<'_>) -> Result<(u16, String), String> {
     let request = request(to, delivery)?;
-    let agent = agent(to, network, delivery.timeout)?;
-    let timeout = delivery.timeout;
-    marks::begin(SystemClock.now() + timeout, timeout, timeout);
+    let agent = agent(to, network)?;
+    marks::begin(SystemClock.now() + TIMEOUT, TIMEOUT, TIMEOUT);
     let send = || -> Result<_, Error> {
         let reply = agent.run(request)?;
         note(|marks| marks.in_body = true);
@@ -193,15 +181,15 @@ fn request<'a>(to: &Destination, delivery: &Delivery<'a>) -> Result<http::Reques
     };
     let mut request = http::Request::builder().method(method).uri(&to.uri);
     request = request.header("content-type", delivery.content_type);
-    if let Some([basic, _]) = &to.basic {
-        let value = HeaderValue::from_str(&format!("Basic {}", basic.reveal()));
+    if let Some(credentials) = &to.credentials {
+        let value = HeaderValue::from_str(&credentials.header());
         let value = value.map_err(|_| "its password holds what a header cannot carry".to_owned())?;
         request = request.header("authorization", sensitive(value));
     }
     request.body(delivery.body).map_err(|e| format!("cannot build the request: {e}"))
 }
 
-fn agent(to: &Destination, network: &Network, timeout: Duration) -> Result<Agent, String> {
+fn agent(to: &Destination, network: &Network) -> Result<Agent, String> {
     let network = Arc::new(Network { unix_socket: None, insecure: false, ..network.clone() });
     let mut config = Agent::config_builder()
         .http_status_as_error(false)
@@ -210,7 +198,7 @@ fn agent(to: &Destination, network: &Network, timeout: Duration) -> Result<Agent
         .max_redirects_will_error(false)
         .max_idle_connections(0)
         // the transport has deadlines of its own; this is for the name lookup
-        .timeout_global(Some(timeout))
+        .timeout_global(Some(TIMEOUT))
         .user_agent(USER_AGENT)
         .accept_encoding("");
     if to.is_tls() {
@@ -249,8 +237,7 @@ mod tests {
             head + &String::from_utf8_lossy(&body)
         });
         let to = Destination::parse(&url).expect("a URL");
-        let timeout = Duration::from_secs(10);
-        let delivery = Delivery { verb: Verb::Put, content_type: "text/plain", body: b"a 1\n", timeout };
+        let delivery = Delivery { verb: Verb::Put, content_type: "text/plain", body: b"a 1\n" };
         let result = deliver(&to, &Network::default(), &delivery);
         (result, server.join().expect("the server ends"))
     }
@@ -285,8 +272,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let to = Destination::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
         drop(listener);
-        let timeout = Duration::from_secs(10);
-        let delivery = Delivery { verb: Verb::Post, content_type: "application/json", body: b"[]", timeout };
+        let delivery = Delivery { verb: Verb::Post, content_type: "application/json", body: b"[]" };
         let error = deliver(&to, &Network::default(), &delivery).expect_err("nobody listens");
         assert!(error.starts_with("connection refused"), "{error}");
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize, Serializer};
 use ureq::http::Uri;
 
-use super::network::host_and_port;
+use super::network::{has_valid_port, host_and_port};
 use crate::secret;
 use crate::wire::Dialect;
 
@@ -47,7 +47,7 @@ impl Endpoint {
         if authority.host().is_empty() || url.contains('#') {
             return Err("not a URL of a server; write http://host:8000".to_owned());
         }
-        if authority.as_str() != authority.host() && !matches!(authority.port_u16(), Some(1..)) {
+        if !has_valid_port(&uri) {
             return Err("has no valid port; write http://host:8000".to_owned());
         }
         let root = format!("{}://{authority}", uri.scheme_str().unwrap_or("http"));

@@ -118,6 +118,13 @@ pub fn host_and_port(uri: &Uri) -> Option<(&str, u16)> {
     Some((uri.host()?, uri.port_u16().unwrap_or(default)))
 }
 
+/// Whether a URL names no port, or one that can be connected to.
+pub fn has_valid_port(uri: &Uri) -> bool {
+    uri.authority().is_some_and(|authority| {
+        authority.as_str() == authority.host() || matches!(authority.port_u16(), Some(1..))
+    })
+}
+
 /// A host without the brackets that stand around an IPv6 address.
 pub fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)

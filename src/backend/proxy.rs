@@ -13,7 +13,7 @@ use ureq::http::Uri;
 use super::http::USER_AGENT;
 use super::line::Line;
 use super::marks::{Cause, note};
-use super::network::{bare, host_and_port};
+use super::network::{bare, has_valid_port, host_and_port};
 use crate::secret::{MASK, Secret};
 
 /// An HTTP proxy. Shown without user name and password.
@@ -25,11 +25,32 @@ pub struct Proxy {
     credentials: Option<Credentials>,
 }
 
+/// User name and password of a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Credentials {
+pub struct Credentials {
     password: Secret,
-    /// Both, as they are sent.
+    /// Both, as HTTP's basic authentication sends them.
     basic: Secret,
+}
+
+impl Credentials {
+    /// Reads what stands before the `@` of a URL: `user:password`, each percent-encoded where it needs to be.
+    pub fn of_userinfo(userinfo: &str) -> Self {
+        let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+        let (user, password) = (percent_decoded(user), percent_decoded(password));
+        let basic = BASE64_STANDARD.encode([&user[..], b":", &password].concat());
+        Self { password: Secret::new(&String::from_utf8_lossy(&password)), basic: Secret::new(&basic) }
+    }
+
+    /// The value of the header that sends them.
+    pub fn header(&self) -> String {
+        format!("Basic {}", self.basic.reveal())
+    }
+
+    /// What must not be shown of them.
+    pub fn secrets(&self) -> [Secret; 2] {
+        [self.password.clone(), self.basic.clone()]
+    }
 }
 
 /// Longest head of a proxy's reply.
@@ -43,7 +64,7 @@ impl Proxy {
 
     /// What must not be shown of it.
     pub fn secrets(&self) -> impl Iterator<Item = Secret> + '_ {
-        self.credentials.iter().flat_map(|known| [known.password.clone(), known.basic.clone()])
+        self.credentials.iter().flat_map(Credentials::secrets)
     }
 
     /// Asks the proxy at the other end of the line for a tunnel to the server, and waits for it.
@@ -55,9 +76,8 @@ impl Proxy {
             return Err(Error::BadUri("no host".to_owned()));
         };
         let to = format!("{host}:{port}");
-        let basic = self.credentials.as_ref().map(|known| known.basic.reveal());
-        let authorization = basic.map(|basic| format!("Proxy-Authorization: Basic {basic}\r\n"));
-        let authorization = authorization.unwrap_or_default();
+        let header = |known: &Credentials| format!("Proxy-Authorization: {}\r\n", known.header());
+        let authorization = self.credentials.as_ref().map(header).unwrap_or_default();
         let request =
             format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\nUser-Agent: {USER_AGENT}\r\n{authorization}\r\n");
         line.gather(request.as_bytes())?;
@@ -111,27 +131,14 @@ impl FromStr for Proxy {
         };
         let uri: Option<Uri> = format!("http://{}", address.trim_end_matches('/')).parse().ok();
         let is_plain = |uri: &Uri| uri.path() == "/" && uri.query().is_none() && uri.host() != Some("");
-        let has_port = |uri: &Uri| match uri.authority() {
-            Some(authority) => authority.as_str() == authority.host() || matches!(uri.port_u16(), Some(1..)),
-            None => false,
-        };
-        let uri = uri.filter(|uri| is_plain(uri) && has_port(uri));
+        let uri = uri.filter(|uri| is_plain(uri) && has_valid_port(uri));
         let uri = uri.ok_or_else(|| "not the URL of a proxy; write http://host:3128".to_owned())?;
-        let credentials = userinfo.map(|userinfo| {
-            let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-            let (user, password) = (percent_decoded(user), percent_decoded(password));
-            let basic = BASE64_STANDARD.encode([&user[..], b":", &password].concat());
-            Credentials {
-                password: Secret::new(&String::from_utf8_lossy(&password)),
-                basic: Secret::new(&basic),
-            }
-        });
-        Ok(Self { uri, credentials })
+        Ok(Self { uri, credentials: userinfo.map(Credentials::of_userinfo) })
     }
 }
 
 /// The bytes that a part of a URL stands for; what is no code of a byte stands for itself.
-pub fn percent_decoded(text: &str) -> Vec<u8> {
+pub(super) fn percent_decoded(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
