@@ -55,6 +55,10 @@ fn obey(streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
             start_logger(order.verbosity);
             app::export(&order, streams)
         }
+        Order::Trend(order) => {
+            start_logger(order.verbosity);
+            app::trend(&order, streams)
+        }
         Order::Simulate(order) => {
             start_logger(order.verbosity);
             stop_at_signals(stopper, STOPPING)?;

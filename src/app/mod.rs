@@ -9,6 +9,7 @@ mod made;
 mod report;
 mod run;
 mod selftest;
+mod trend;
 
 use std::io::Write;
 
@@ -23,6 +24,7 @@ pub use export::export;
 pub use report::report;
 pub use run::run;
 pub use selftest::selftest;
+pub use trend::trend;
 
 /// Where results and remarks go.
 pub struct Streams<'a> {

@@ -4,12 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::flags::CompareFlags;
 use super::typed::Typed;
-use super::{CompareOrder, Order};
+use super::{CompareOrder, Order, TOLERANCE, metrics};
 use crate::error::Error;
-use crate::plan::{AlertsTo, Given, Metric, NetworkDraft, Origin, resolved};
+use crate::plan::{AlertsTo, Given, NetworkDraft, Origin, resolved};
 use crate::units::parse_share;
-
-const TOLERANCE: f64 = 0.1;
 
 /// Makes an order of the flags.
 pub fn order(flags: CompareFlags, verbosity: u8, network: &NetworkDraft) -> Result<Order, Error> {
@@ -71,19 +69,6 @@ fn sides(flags: &CompareFlags, typed: &mut Typed) -> (Vec<PathBuf>, Vec<PathBuf>
             (vec![], vec![])
         }
     }
-}
-
-fn metrics(words: &[String], typed: &mut Typed) -> Vec<Metric> {
-    let names = words.iter().flat_map(|word| word.split(',')).map(str::trim).filter(|name| !name.is_empty());
-    let mut metrics = Vec::new();
-    for name in names {
-        match name.parse() {
-            Ok(metric) if metrics.contains(&metric) => {}
-            Ok(metric) => metrics.push(metric),
-            Err(problem) => typed.add(format!("--metric '{name}'"), problem),
-        }
-    }
-    metrics
 }
 
 /// `bench.json` is `bench-bigger.json`.

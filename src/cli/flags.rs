@@ -2,6 +2,8 @@
 
 use argh::{FromArgs, SubCommand};
 
+use super::trend::TrendFlags;
+
 /// Put load on an LLM server (vLLM, or anything that speaks the OpenAI API) and measure it truthfully: latency, TTFT,
 /// TPOT, ITL, throughput, success rate, errors by kind.
 #[derive(FromArgs, Debug, Default)]
@@ -14,6 +16,7 @@ use argh::{FromArgs, SubCommand};
     example = "Numbers of completions side by side:\n  {command_name} --compare 10 50 100 200 500",
     example = "Find the best number of threads:\n  {command_name} --concurrent-tests 5 10 20 50 --completions 100",
     example = "See whether a server has become slower:\n  {command_name} compare before.json after.json",
+    example = "See how results went over time, and what changed them:\n  {command_name} trend results --by commit --html trend.html",
     example = "Find out how far this machine can be trusted to measure:\n  {command_name} selftest",
     example = "Run the scenarios of a config file, with a CSV over all of them:\n  {command_name} --config configs/benchmark_config.json --scenarios",
     note = "Values may be written --flag value or --flag=value; lists as 10 50 100 or 10,50,100.",
@@ -279,6 +282,8 @@ pub enum Subcommand {
     Export(ExportFlags),
     /// Results against others.
     Compare(CompareFlags),
+    /// Results over time.
+    Trend(TrendFlags),
     /// The measurer measured.
     Selftest(Selftest),
 }
@@ -291,6 +296,7 @@ impl Subcommand {
             Self::Report(_) => ReportFlags::COMMAND.name,
             Self::Export(_) => ExportFlags::COMMAND.name,
             Self::Compare(_) => CompareFlags::COMMAND.name,
+            Self::Trend(_) => TrendFlags::COMMAND.name,
             Self::Selftest(_) => Selftest::COMMAND.name,
         }
     }

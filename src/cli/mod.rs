@@ -7,6 +7,7 @@ pub mod config;
 mod flags;
 mod lists;
 mod report;
+mod trend;
 mod typed;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use argh::FromArgs;
 
 use crate::error::{Error, Mistake};
-use crate::plan::{AlertsTo, Draft, Metric, NetworkDraft, PROXY_VARIABLES, Threshold};
+use crate::plan::{AlertsTo, Draft, Metric, NetworkDraft, PROXY_VARIABLES, Threshold, resolved};
 use crate::report::Tool;
 use crate::secret::Secret;
 use crate::selftest;
@@ -38,6 +39,8 @@ pub enum Order {
     Export(ExportOrder),
     /// Compare results.
     Compare(Box<CompareOrder>),
+    /// Look at results over time.
+    Trend(Box<TrendOrder>),
     /// Measure the tool itself.
     Selftest(Box<SelftestOrder>),
 }
@@ -113,6 +116,39 @@ pub struct CompareOrder {
     pub bencher: Option<PathBuf>,
     /// Who is told where something is worse.
     pub alerts: AlertsTo,
+    /// Whether files that exist may be replaced.
+    pub overwrite: bool,
+    /// How much to log.
+    pub verbosity: u8,
+}
+
+/// Results to look at over time.
+#[derive(Debug)]
+pub struct TrendOrder {
+    /// Results, record logs, or folders that hold such; at least one.
+    pub paths: Vec<PathBuf>,
+    /// Whether folders of folders are looked into.
+    pub recursive: bool,
+    /// What to look at; empty takes [`Metric::DEFAULTS`], as far as the runs have them.
+    pub metrics: Vec<Metric>,
+    /// Labels that runs must bear.
+    pub labels: Vec<(String, String)>,
+    /// Which label names the runs; `None` takes all of theirs.
+    pub by: Option<String>,
+    /// How many runs of each plan, the latest; `None` takes all.
+    pub last: Option<usize>,
+    /// Changes up to this share of a level are taken for none.
+    pub tolerance: f64,
+    /// Whether a newest level that is worse fails the command.
+    pub fail_on_worse: bool,
+    /// Where a page with charts goes.
+    pub html: Option<PathBuf>,
+    /// Where tables go as Markdown.
+    pub markdown: Option<PathBuf>,
+    /// Where the figures go as CSV.
+    pub csv: Option<PathBuf>,
+    /// Where all of it goes as JSON.
+    pub json: Option<PathBuf>,
     /// Whether files that exist may be replaced.
     pub overwrite: bool,
     /// How much to log.
@@ -207,6 +243,7 @@ pub fn parse(words: &[String], around: &Surroundings<'_>) -> Result<Order, Error
         Some(Subcommand::Selftest(selftest)) => {
             selftest_order(Selftest { quiet: selftest.quiet || flags.quiet, ..selftest }, flags.verbose)
         }
+        Some(Subcommand::Trend(trend)) => trend::order(trend, flags.verbose),
         None => run_order(&flags, around),
     }
 }
@@ -400,6 +437,37 @@ fn export_order(flags: ExportFlags, verbosity: u8) -> Result<Order, Error> {
         overwrite: flags.overwrite,
         verbosity: verbosity.max(flags.verbose),
     }))
+}
+
+/// Flags that name one file twice.
+fn same_files(files: &[(&str, &Option<String>)]) -> Vec<Mistake> {
+    let given = files.iter().filter_map(|(flag, file)| Some((*flag, file.as_deref()?)));
+    let given: Vec<_> = given.map(|(flag, file)| (flag, file, resolved(Path::new(file)))).collect();
+    let mut mistakes = Vec::new();
+    for (number, (flag, file, place)) in given.iter().enumerate() {
+        for (other, ..) in given[..number].iter().filter(|(.., other)| other == place) {
+            let place = format!("{other} and {flag} '{file}'");
+            mistakes.push(Mistake::new(place, "name two files; one would replace the other"));
+        }
+    }
+    mistakes
+}
+
+/// Changes of a figure that are taken for none, where nothing else is said.
+const TOLERANCE: f64 = 0.1;
+
+/// Metrics by name, each once; several may stand in one word.
+fn metrics(words: &[String], typed: &mut Typed) -> Vec<Metric> {
+    let names = words.iter().flat_map(|word| word.split(',')).map(str::trim).filter(|name| !name.is_empty());
+    let mut metrics = Vec::new();
+    for name in names {
+        match name.parse() {
+            Ok(metric) if metrics.contains(&metric) => {}
+            Ok(metric) => metrics.push(metric),
+            Err(problem) => typed.add(format!("--metric '{name}'"), problem),
+        }
+    }
+    metrics
 }
 
 fn simulate_order(flags: &Simulate, verbosity: u8, around: &Surroundings<'_>) -> Result<Order, Error> {

@@ -1,12 +1,11 @@
 //! What `report` is told: which results to show again, what to hold them to, and where that goes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::flags::ReportFlags;
 use super::typed::Typed;
-use super::{Order, ReportOrder};
+use super::{Order, ReportOrder, same_files};
 use crate::error::{Error, Mistake};
-use crate::plan::resolved;
 
 /// Makes an order of the flags.
 pub fn order(flags: ReportFlags, verbosity: u8) -> Result<Order, Error> {
@@ -49,18 +48,4 @@ pub fn order(flags: ReportFlags, verbosity: u8) -> Result<Order, Error> {
         overwrite: flags.overwrite,
         verbosity: verbosity.max(flags.verbose),
     }))
-}
-
-/// Flags that name one file twice.
-fn same_files(files: &[(&str, &Option<String>)]) -> Vec<Mistake> {
-    let given = files.iter().filter_map(|(flag, file)| Some((*flag, file.as_deref()?)));
-    let given: Vec<_> = given.map(|(flag, file)| (flag, file, resolved(Path::new(file)))).collect();
-    let mut mistakes = Vec::new();
-    for (number, (flag, file, place)) in given.iter().enumerate() {
-        for (other, ..) in given[..number].iter().filter(|(.., other)| other == place) {
-            let place = format!("{other} and {flag} '{file}'");
-            mistakes.push(Mistake::new(place, "name two files; one would replace the other"));
-        }
-    }
-    mistakes
 }

@@ -129,7 +129,7 @@ impl Row {
 }
 
 /// Text that a spreadsheet would take for a formula gets an apostrophe before it (OWASP, CSV injection).
-fn defused(text: &str) -> String {
+pub(super) fn defused(text: &str) -> String {
     match text.chars().next() {
         Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n') => format!("'{text}"),
         _ => text.to_owned(),

@@ -206,16 +206,16 @@ fn number(value: Option<f64>) -> String {
 }
 
 /// The head of a table, its first column to the left, the others to the right.
-fn table(head: &[&str], out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn table(head: &[&str], out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "| {} |\n|:--{}|", head.join(" | "), "|--:".repeat(head.len().saturating_sub(1)))
 }
 
-fn row(cells: &[String], out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn row(cells: &[String], out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "| {} |", cells.join(" | "))
 }
 
 /// Text from strangers as code, on one line: nothing in it is a link, a mention, markup or the end of a cell.
-fn code(text: &str) -> String {
+pub(super) fn code(text: &str) -> String {
     // a bar ends a cell even within code, unless it has one backslash before it
     let text = printable(text, 200).replace("\\|", "\\ |").replace('|', "\\|");
     if text.is_empty() {

@@ -7,6 +7,7 @@ mod comparison;
 mod console;
 mod csv;
 mod detail;
+mod exchange;
 mod file;
 mod html;
 mod json;
@@ -17,7 +18,7 @@ mod naming;
 mod progress;
 pub mod prometheus;
 mod record_log;
-mod trends;
+mod trend;
 mod vllm;
 
 use std::borrow::Cow;
@@ -32,15 +33,19 @@ pub use comparison::{
 pub use console::{print_report, print_sweep};
 pub use csv::{write_csv, write_schedule};
 pub use detail::DetailLog;
+pub use exchange::{Better, write_bencher, write_github_benchmark};
 pub use file::OutputFile;
-pub use html::write_html;
+pub use html::{write_html, write_trend_html};
 pub use json::write_json;
 pub use junit::write_junit;
 pub use markdown::write_markdown;
 pub use progress::Progress;
 pub use prometheus::{History, push_groups, write_prometheus};
 pub use record_log::{LOG_SCHEMA, LogEnd, LogHead, LogLine, LoggedRecord, MOST_LOST, RecordLog};
-pub use trends::{Better, write_bencher, write_github_benchmark};
+pub use trend::{
+    Skipped, TREND_SCHEMA, TrendReport, TrendRun, TrendSeries, print_trend, write_trend_csv,
+    write_trend_json, write_trend_markdown,
+};
 pub use vllm::{VllmRows, write_vllm_json};
 
 use crate::accuracy::Calibration;

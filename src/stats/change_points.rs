@@ -23,9 +23,9 @@ const ORDERS: u32 = 4_999;
 /// weighed alike it is Pettitt's test, Appl. Stat. 28, 1979). Whether it is cut at all is decided by a permutation test of that
 /// largest one, so that looking at every cut costs no false alarms. Both parts are searched again until none is cut (binary
 /// segmentation: Vostrikova, Soviet Math. Dokl. 24, 1981; for performance tests with other distances: Daly et al., ICPE 2020),
-/// and each change is then looked for anew between its neighbours (repartition: Bai, Econometric Theory 13, 1997).
-/// Only ranks count, so one outlier is no change and no distribution is assumed; that values do not depend on those before
-/// is.
+/// and each change is then looked for anew between its neighbours (repartition: Bai, Econometric Theory 13, 1997). Whether
+/// there is a change is said by ranks alone, so one outlier is none and no distribution is assumed; that values do not depend on
+/// those before is. Where it is, is said by the values: ranks cannot tell a gap from a hair's breadth.
 pub fn change_points(values: &[f64], alpha: f64) -> Vec<ChangePoint> {
     let mut found = Vec::new();
     let mut segments = vec![(0, values.len())];
@@ -54,16 +54,16 @@ fn repartitioned(found: &[ChangePoint], values: &[f64], alpha: f64) -> Vec<Chang
 /// The best cut of a segment; `None` where it is too short, or all its values are equal.
 fn cut(values: &[f64]) -> Option<ChangePoint> {
     let mut ranks = centred_ranks(values);
-    let (at, largest) = farthest(&ranks)?;
+    let largest = farthest(&ranks)?;
     let mut random = SplitMix(values.len() as u64);
     let mut as_large = 0_u32;
     for _ in 0..ORDERS {
         shuffle(&mut ranks, &mut random);
         // orders that are equal in truth may differ in the last digit
-        let is_as_large = farthest(&ranks).is_some_and(|(_, other)| other >= largest * (1.0 - 1e-9));
+        let is_as_large = farthest(&ranks).is_some_and(|other| other >= largest * (1.0 - 1e-9));
         as_large += u32::from(is_as_large);
     }
-    Some(ChangePoint { at, p: f64::from(as_large + 1) / f64::from(ORDERS + 1) })
+    Some(ChangePoint { at: nearest_to_medians(values)?, p: f64::from(as_large + 1) / f64::from(ORDERS + 1) })
 }
 
 /// Each value's rank less the mean rank; equal values share theirs.
@@ -80,23 +80,35 @@ fn centred_ranks(values: &[f64]) -> Vec<f64> {
     ranks
 }
 
-/// The cut whose sum of ranks is farthest from 0, and how far: its square in variances, up to a factor that is the same for
-/// every order of the values.
-fn farthest(ranks: &[f64]) -> Option<(usize, f64)> {
+/// How far the sum of the ranks on one side is from 0, at the cut where it is farthest: its square in variances, up to a factor
+/// that is the same for every order of the values. `None` where there is no such cut.
+fn farthest(ranks: &[f64]) -> Option<f64> {
     let n = ranks.len();
-    let (mut sum, mut best) = (0.0, None);
+    let (mut sum, mut most) = (0.0, 0.0);
     for (index, rank) in ranks.iter().enumerate() {
         sum += rank;
         let (left, right) = (index + 1, n - index - 1);
-        if left < VALUES_ASIDE || right < VALUES_ASIDE {
-            continue;
-        }
-        let distance = sum * sum / (left as f64 * right as f64);
-        if distance > best.map_or(0.0, |(_, most)| most) {
-            best = Some((left, distance));
+        if left >= VALUES_ASIDE && right >= VALUES_ASIDE {
+            most = f64::max(most, sum * sum / (left as f64 * right as f64));
         }
     }
-    best
+    (most > 0.0).then_some(most)
+}
+
+/// The cut whose sides are nearest to their medians, in the sum of the distances.
+fn nearest_to_medians(values: &[f64]) -> Option<usize> {
+    let cuts = VALUES_ASIDE..=values.len().checked_sub(VALUES_ASIDE)?;
+    let apart = |at: &usize| from_median(&values[..*at]) + from_median(&values[*at..]);
+    cuts.min_by(|one, other| apart(one).total_cmp(&apart(other)))
+}
+
+/// The sum of the distances from the median; any value between two in the middle gives the same.
+fn from_median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    let middle = values.len() / 2;
+    let (_, median, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
+    let median = *median;
+    values.iter().map(|value| (value - median).abs()).sum()
 }
 
 /// Fisher and Yates's shuffle.
@@ -159,6 +171,12 @@ mod tests {
         let mut random = SplitMix(1);
         assert_eq!(places(&series(&mut random, &[(20, 0.0), (4, 20.0)])), [20]);
         assert_eq!(places(&series(&mut random, &[(10, 0.0), (10, 20.0), (10, -20.0)])), [10, 20]);
+    }
+
+    #[test]
+    fn the_last_of_the_old_level_is_of_it_though_it_is_the_highest() {
+        let values = [25.6, 24.6, 25.5, 24.9, 25.3, 23.7, 25.1, 25.2, 25.7, 37.7, 36.7, 38.2, 37.1, 38.0];
+        assert_eq!(places(&values), [9]);
     }
 
     #[test]

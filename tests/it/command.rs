@@ -402,7 +402,11 @@ fn the_key_is_nowhere_even_when_everything_is_logged() {
     succeeds(&output);
     assert!(err(&output).contains("DEBUG"), "everything is logged");
     let read = |name: &str| fs::read_to_string(folder.path().join(name)).expect("written");
-    for text in [out(&output), err(&output), read("run.json"), read("run.jsonl")] {
+    let files = ["--html", "t.html", "--markdown", "t.md", "--csv", "t.csv", "-o", "t.json"];
+    let trend = run(folder.path(), &[&["trend", "run.json"], &files[..]].concat());
+    succeeds(&trend);
+    let pages = ["t.html", "t.md", "t.csv", "t.json"].map(read).concat();
+    for text in [out(&output), err(&output), read("run.json"), read("run.jsonl"), out(&trend), pages] {
         assert!(
             !text.contains("canary"),
             "{}",

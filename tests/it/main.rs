@@ -23,4 +23,5 @@ mod saved;
 mod secrets;
 mod selftest;
 mod tls;
+mod trend;
 mod vllm_json;

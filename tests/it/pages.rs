@@ -17,7 +17,7 @@ fn count(text: &str, part: &str) -> usize {
 }
 
 /// What holds for every page: it needs nothing else, and can be read by those who cannot see it.
-fn check(html: &str) {
+pub fn check(html: &str) {
     assert!(html.starts_with("<!DOCTYPE html>") && html.trim_end().ends_with("</html>"));
     for part in
         ["<script", "http-equiv=\"refresh\"", "<link rel=\"stylesheet\"", "@import", "url(", "NaN", "inf\""]

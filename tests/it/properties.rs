@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use vllm_loadgen::analysis::{Change, Comparison};
+use vllm_loadgen::analysis::{Change, Comparison, Trend, estimate};
 use vllm_loadgen::backend::{Backend, Chunk, Client, Endpoint, Network, Request, Settings};
 use vllm_loadgen::cli::{self, Order, Surroundings};
 use vllm_loadgen::failure::FailureKind;
@@ -15,7 +15,9 @@ use vllm_loadgen::observe::prometheus::samples;
 use vllm_loadgen::observe::{Reading, ServerWindow, timing_header};
 use vllm_loadgen::plan::{Draft, Metric};
 use vllm_loadgen::rebuild;
-use vllm_loadgen::report::{self, Better, Compared, ComparisonReport, DetailLog};
+use vllm_loadgen::report::{
+    self, Better, Compared, ComparisonReport, DetailLog, TrendReport, TrendRun, TrendSeries,
+};
 use vllm_loadgen::wire::{Answer, Dialect, Event, Form, ReplyReader, error_message, model_ids};
 use vllm_loadgen::{Error, Record, Report, Sink};
 
@@ -176,7 +178,29 @@ pub fn saved(bytes: &[u8]) {
         report::write_csv([&report], &mut out).expect("a vector takes all");
         report::write_junit([&report.clone().judged()], &mut out).expect("a vector takes all");
         compared(&report);
+        over_time(&report);
     }
+}
+
+/// A report as a series of itself, in every form.
+fn over_time(report: &Report) {
+    let figures = |metric| vec![estimate(metric, &report.plan.load, &report.summary); 9];
+    let series = TrendSeries {
+        plan_hash: report.plan.hash.clone(),
+        scenario: report.plan.scenario.clone(),
+        model: report.plan.request.model.clone(),
+        load: report.plan.load.to_string(),
+        runs: vec![TrendRun::new("a|b.json".to_owned(), report); 9],
+        metrics: Metric::DEFAULTS.iter().map(|m| Trend::new(*m, figures(*m), &[true; 9], 0.1)).collect(),
+    };
+    assert!(series.metrics.iter().all(|trend| trend.changes.is_empty()));
+    let trend = TrendReport::new(0.1, None, vec![series], vec![]);
+    let mut out = Vec::new();
+    report::print_trend(&trend, true, &mut out).expect("a vector takes all");
+    report::write_trend_html(&trend, &mut out).expect("a vector takes all");
+    report::write_trend_markdown(&trend, &mut out).expect("a vector takes all");
+    report::write_trend_csv(&trend, &mut out).expect("a vector takes all");
+    report::write_trend_json(&trend, &mut out).expect("a vector takes all");
 }
 
 /// A report against itself, in every form.
@@ -212,6 +236,7 @@ pub fn flags(text: &str) {
         Ok(Order::Report(order)) => assert!(!order.files.is_empty()),
         Ok(Order::Export(order)) => assert!(!order.files.is_empty()),
         Ok(Order::Compare(order)) => assert!(!order.base.is_empty() && !order.new.is_empty()),
+        Ok(Order::Trend(order)) => assert!(!order.paths.is_empty()),
         Ok(Order::Selftest(order)) => assert!(!order.settings.trials().is_empty()),
         Ok(Order::Print(text)) => assert!(!text.is_empty()),
         Err(Error::Usage(mistakes)) => assert!(!mistakes.is_empty()),

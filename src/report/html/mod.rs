@@ -9,9 +9,12 @@ mod over_time;
 mod run;
 mod svg;
 mod table;
+mod trend;
 mod words;
 
 use std::io::{self, Write};
+
+pub use trend::write_trend_html;
 
 use distribution::percentiles;
 use escape::Text;
@@ -56,6 +59,11 @@ pub fn write_html(
         manifest::write_manifest(report, out)?;
         writeln!(out, "</section>")?;
     }
+    foot(out)
+}
+
+/// The end of the page.
+fn foot(out: &mut dyn Write) -> io::Result<()> {
     let Tool { name, version, .. } = Tool::THIS;
     writeln!(
         out,

@@ -39,6 +39,26 @@ pub enum Shape {
     Bars(Vec<[f64; 4]>),
     /// Marks with a word beside them.
     Marks(Vec<(f64, f64, String)>),
+    /// Words without a mark.
+    Words(Vec<(f64, f64, String)>),
+    /// Values with an interval, each with what it is for those who point at it.
+    Spots(Vec<Spot>),
+}
+
+/// A value with its interval.
+pub struct Spot {
+    /// Where it stands.
+    pub x: f64,
+    /// The value.
+    pub y: f64,
+    /// The interval's lower end; the value itself where it is not known.
+    pub low: f64,
+    /// The interval's upper end, likewise.
+    pub high: f64,
+    /// Whether it is drawn hollow: it is shown, but counts for nothing.
+    pub is_faint: bool,
+    /// What it is.
+    pub title: String,
 }
 
 /// One direction of a chart.
@@ -92,6 +112,16 @@ impl Axis {
     /// The same with ticks of its own.
     pub fn with_ticks(self, ticks: Vec<(f64, String)>) -> Self {
         Self { ticks: Some(ticks), ..self }
+    }
+
+    /// The least value that it shows.
+    pub fn least(&self) -> f64 {
+        self.from
+    }
+
+    /// The most value that it shows.
+    pub fn most(&self) -> f64 {
+        self.until
     }
 
     /// Where a value is: 0 at the beginning, 1 at the end; what is outside is put on the edge. `None` for no number.
@@ -161,7 +191,7 @@ impl Chart {
         }
         // over the lines, whichever they belong to
         for series in &self.series {
-            if let Shape::Marks(marks) = &series.shape {
+            if let Shape::Marks(marks) | Shape::Words(marks) = &series.shape {
                 marks.iter().try_for_each(|(x, y, word)| self.word(*x, *y, word, out))?;
             }
         }
@@ -190,7 +220,9 @@ impl Chart {
                 Shape::Bars(_) => {
                     format!("<rect class=\"bar s{style}\" x=\"7\" width=\"11\" height=\"10\"/>")
                 }
-                Shape::Marks(_) => format!("<circle class=\"mark s{style}\" cx=\"13\" cy=\"5\" r=\"4\"/>"),
+                Shape::Marks(_) | Shape::Words(_) | Shape::Spots(_) => {
+                    format!("<circle class=\"mark s{style}\" cx=\"13\" cy=\"5\" r=\"4\"/>")
+                }
             };
             write!(out, "<li><svg viewBox=\"0 0 26 10\">{swatch}</svg>{}</li>", Text(&series.name))?;
         }
@@ -252,6 +284,8 @@ impl Chart {
             Shape::Lines(lines) => lines.iter().try_for_each(|line| self.line(line, style, out)),
             Shape::Bars(bars) => bars.iter().try_for_each(|bar| self.bar(*bar, style, out)),
             Shape::Marks(marks) => marks.iter().try_for_each(|(x, y, _)| self.mark(*x, *y, style, out)),
+            Shape::Words(_) => Ok(()),
+            Shape::Spots(spots) => spots.iter().try_for_each(|spot| self.spot(spot, style, out)),
         }
     }
 
@@ -283,6 +317,18 @@ impl Chart {
     fn mark(&self, x: f64, y: f64, style: usize, out: &mut dyn Write) -> io::Result<()> {
         let Some((x, y)) = self.x(x).zip(self.y(y)) else { return Ok(()) };
         writeln!(out, "<circle class=\"mark s{style}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"/>")
+    }
+
+    fn spot(&self, spot: &Spot, style: usize, out: &mut dyn Write) -> io::Result<()> {
+        let Some((x, y)) = self.x(spot.x).zip(self.y(spot.y)) else { return Ok(()) };
+        let Some((low, high)) = self.y(spot.low).zip(self.y(spot.high)) else { return Ok(()) };
+        let faint = if spot.is_faint { " faint" } else { "" };
+        writeln!(
+            out,
+            "<g class=\"spot s{style}{faint}\"><title>{}</title><path d=\"M{x:.1} {low:.1}V{high:.1}\"/>\
+             <circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/></g>",
+            Text(&spot.title)
+        )
     }
 
     /// A word beside its mark; an empty one is not written.
