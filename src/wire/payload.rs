@@ -183,13 +183,19 @@ struct Object<'a> {
     object: Option<Word<'a>>,
     #[serde(borrow)]
     message: Option<&'a RawValue>,
+    #[serde(borrow)]
+    detail: Option<&'a RawValue>,
 }
 
 impl Object<'_> {
-    /// `{"error": …}`, or `{"object": "error", "message": …}` as vLLM once wrote it.
+    /// `{"error": …}`, or `{"object": "error", "message": …}` as vLLM once wrote it, or `{"detail": …}` and
+    /// `{"message": "…"}` where nothing else is.
     fn error_message(&self) -> Option<String> {
         let is_error = self.object.as_ref().is_some_and(|object| object.0 == "error");
-        let error = self.error.or(self.message.filter(|_| is_error));
+        let is_bare = self.object.is_none() && !self.choices.are_there && self.usage().is_none();
+        // a message that is an object is some API's answer
+        let words = self.message.filter(|message| is_error || (is_bare && message.get().starts_with('"')));
+        let error = self.error.or(words).or(self.detail.filter(|_| is_error || is_bare));
         match error {
             Some(error) => Some(refusal::error_message(error.get().as_bytes())),
             None => is_error.then(|| "the server gave no message".to_owned()),
@@ -291,6 +297,8 @@ struct Groq {
 /// All choices of one object, folded as they are read: no list is built.
 #[derive(Default)]
 struct Choices<'a> {
+    /// Whether there is a list, be it empty.
+    are_there: bool,
     /// In the chat dialect's places.
     chat: Option<TokenKind>,
     /// In the completions dialect's place.
@@ -328,7 +336,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Choices<'a> {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Choices<'de>, A::Error> {
-                let mut choices = Choices::default();
+                let mut choices = Choices { are_there: true, ..Choices::default() };
                 while let Some(choice) = list.next_element()? {
                     choices.add(choice);
                 }
@@ -670,6 +678,14 @@ mod tests {
         check_error(r#"{"error":{"message":"engine died","code":500}}"#, Some("engine died"));
         check_error(r#"{"error":"overloaded","error_type":"overloaded"}"#, Some("overloaded"));
         check_error(r#"{"object":"error","message":"too long","code":400}"#, Some("too long"));
+        check_error(r#"{"message":"boom","code":500}"#, Some("boom"));
+        check_error(r#"{"detail":"engine dead"}"#, Some("engine dead"));
+        check_error(r#"{"detail":[{"msg":"too long"}],"choices":null}"#, Some("too long"));
+        check_error(r#"{"object":"error","detail":"engine dead"}"#, Some("engine dead"));
+        check_error(r#"{"detail":"of a chunk","choices":[]}"#, None);
+        check_error(r#"{"message":"of a count","usage":{"completion_tokens":1}}"#, None);
+        check_error(r#"{"message":{"role":"assistant","content":"hello"}}"#, None);
+        check_error(r#"{"message":null,"detail":null}"#, None);
         check_error(r#"{"object":"error"}"#, Some("the server gave no message"));
         check_error(r#"{"object":"chat.completion","message":"not an error"}"#, None);
         check_error(r#"{"error":null,"choices":[]}"#, None);

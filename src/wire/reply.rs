@@ -2,8 +2,8 @@
 
 use super::payload::{FinishReason, Payload, TokenKind, Usage};
 use super::request::Dialect;
-use super::sse;
 use super::template::Template;
+use super::{refusal, sse};
 use crate::failure::{Failure, FailureKind};
 use crate::text;
 
@@ -70,7 +70,9 @@ impl ReplyReader {
         let Self { body, notes } = self;
         let overflow = match body {
             Body::Stream(decoder) => {
-                let read = decoder.push(bytes, |data| notes.read(data).into_iter().for_each(&mut *on_event));
+                let read = decoder.push(bytes, |data, is_error| {
+                    notes.read(data, is_error).into_iter().for_each(&mut *on_event);
+                });
                 read.err().map(|sse::TooLong| "an event is longer than 16 MiB")
             }
             Body::Whole(gathered) if gathered.len() + bytes.len() > MAX_WHOLE_BYTES => {
@@ -94,7 +96,9 @@ impl ReplyReader {
         let Self { body, mut notes } = self;
         match body {
             Body::Stream(decoder) => {
-                decoder.finish(|data| notes.read_if_whole(data).into_iter().for_each(&mut *on_event));
+                decoder.finish(|data, is_error| {
+                    notes.read_if_whole(data, is_error).into_iter().for_each(&mut *on_event);
+                });
             }
             Body::Whole(gathered) => on_event(notes.read_object(&gathered)),
             Body::GivenUp => (),
@@ -170,9 +174,14 @@ impl Notes {
     }
 
     /// Reads one event's data. `None` if it is blank, as in some servers' keep-alives.
-    fn read(&mut self, data: &[u8]) -> Option<Event> {
+    fn read(&mut self, data: &[u8], is_error: bool) -> Option<Event> {
         match data.trim_ascii() {
             b"" => None,
+            data if is_error => {
+                self.events += 1;
+                self.error.get_or_insert_with(|| refusal::error_message(data));
+                Some(Event::default())
+            }
             b"[DONE]" => {
                 self.done = true;
                 Some(Event::default())
@@ -182,9 +191,9 @@ impl Notes {
     }
 
     /// Reads the data of an event that the end of the stream left open, unless it is cut off.
-    fn read_if_whole(&mut self, data: &[u8]) -> Option<Event> {
+    fn read_if_whole(&mut self, data: &[u8], is_error: bool) -> Option<Event> {
         let is_whole = data.trim_ascii() == b"[DONE]" || Payload::read(data, self.dialect).is_ok();
-        if is_whole { self.read(data) } else { None }
+        if is_whole { self.read(data, is_error) } else { None }
     }
 
     fn read_object(&mut self, json: &[u8]) -> Event {
@@ -302,6 +311,8 @@ mod tests {
     const COUNT: &str = "data: {\"choices\":[],\"usage\":{\"completion_tokens\":2}}\n\n";
     const ERROR: &str = "data: {\"error\": {\"message\": \"engine died\"}}\n\n";
     const NONSENSE: &str = "data: {\"choices\":[{\"te\n\n";
+    const NAMED_ERROR: &str = "event: error\ndata: {\"message\":\"boom\",\"code\":500}\n\n";
+    const DETAIL: &str = "data: {\"detail\":\"engine dead\"}\n\n";
     const DONE: &str = "data: [DONE]\n\n";
 
     #[track_caller]
@@ -322,6 +333,22 @@ mod tests {
         check(&[STOP, COUNT, DONE], None);
         check(&[STOP, DONE], Some(FailureKind::EmptyReply));
         check(&[DONE], Some(FailureKind::EmptyReply));
+    }
+
+    #[test]
+    fn an_error_needs_no_error_key() {
+        for (events, want) in [
+            ([TOKEN, NAMED_ERROR, DONE].concat(), "boom"),
+            ([TOKEN, DETAIL, DONE].concat(), "engine dead"),
+            ([TOKEN, "event: error\ndata: out of memory\n\n", DONE].concat(), "out of memory"),
+            // an event as usual but for its name
+            (["event: error\n", TOKEN, DONE].concat(), "{\"choices\":[{\"text\":\"a\"}]}"),
+        ] {
+            let failure = read(&events).1.failure.expect("an error");
+            assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::ErrorEvent, want), "{events}");
+        }
+        let whole = [TOKEN, "event: message\n", TOKEN, STOP, DONE];
+        check(&whole, None);
     }
 
     #[test]

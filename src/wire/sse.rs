@@ -1,6 +1,6 @@
 //! The event stream format (WHATWG HTML, "Server-sent events"), decoded as its bytes arrive.
 //!
-//! Gives the data of each event and knows nothing of what it means. Bytes may be cut anywhere; an event that lies
+//! Gives the data of each event, and whether its type is `error`, and knows nothing of what it means. Bytes may be cut anywhere; an event that lies
 //! whole in one push is handed out in place, without a copy.
 
 use memchr::memchr2;
@@ -21,6 +21,8 @@ pub(super) struct Decoder {
     data: Vec<u8>,
     /// Whether the open event has a data line: its data may be the empty string.
     has_data: bool,
+    /// Whether the type of the open event is `error`.
+    is_error: bool,
     /// Whether the last byte was CR, so that an LF now belongs to the same line end.
     after_cr: bool,
     /// Whether the first line, which may begin with a byte order mark, is over.
@@ -28,8 +30,8 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    /// Takes the next bytes and hands out the data of each event that they complete.
-    pub(super) fn push(&mut self, bytes: &[u8], mut on_data: impl FnMut(&[u8])) -> Result<(), TooLong> {
+    /// Takes the next bytes and hands out the data of each event that they complete, and whether its type is `error`.
+    pub(super) fn push(&mut self, bytes: &[u8], mut on_data: impl FnMut(&[u8], bool)) -> Result<(), TooLong> {
         let mut rest = self.without_second_half_of_crlf(bytes);
         if !self.line.is_empty() {
             rest = self.push_to_carried_line(rest, &mut on_data)?;
@@ -42,7 +44,7 @@ impl Decoder {
             rest = self.after_line_end(&rest[end..]);
             if line.is_empty() {
                 match lone.take() {
-                    Some(data) => on_data(data),
+                    Some(data) => on_data(data, std::mem::take(&mut self.is_error)),
                     None => self.dispatch(&mut on_data),
                 }
             } else if let Some(data) = data_of(line) {
@@ -54,6 +56,8 @@ impl Decoder {
                 } else {
                     lone = Some(data);
                 }
+            } else {
+                self.note_type(line);
             }
         }
         if let Some(data) = lone {
@@ -65,7 +69,7 @@ impl Decoder {
     /// Hands out the event that the end of the stream left open, if it has data.
     ///
     /// The standard drops it. Some servers leave out the last blank line, so the caller may look whether it is whole.
-    pub(super) fn finish(mut self, mut on_data: impl FnMut(&[u8])) {
+    pub(super) fn finish(mut self, mut on_data: impl FnMut(&[u8], bool)) {
         let ended = self.end_carried_line(&mut on_data);
         if ended.is_ok() {
             self.dispatch(&mut on_data);
@@ -76,7 +80,7 @@ impl Decoder {
     fn push_to_carried_line<'b>(
         &mut self,
         bytes: &'b [u8],
-        on_data: &mut impl FnMut(&[u8]),
+        on_data: &mut impl FnMut(&[u8], bool),
     ) -> Result<&'b [u8], TooLong> {
         let Some(end) = memchr2(b'\n', b'\r', bytes) else {
             self.carry(bytes)?;
@@ -88,13 +92,15 @@ impl Decoder {
         Ok(rest)
     }
 
-    fn end_carried_line(&mut self, on_data: &mut impl FnMut(&[u8])) -> Result<(), TooLong> {
+    fn end_carried_line(&mut self, on_data: &mut impl FnMut(&[u8], bool)) -> Result<(), TooLong> {
         let mut carried = std::mem::take(&mut self.line);
         let line = self.without_bom(&carried);
         if line.is_empty() {
             self.dispatch(on_data);
         } else if let Some(data) = data_of(line) {
             self.append(data)?;
+        } else {
+            self.note_type(line);
         }
         carried.clear();
         self.line = carried; // keeps its room for the next cut line
@@ -118,9 +124,17 @@ impl Decoder {
         Ok(())
     }
 
-    fn dispatch(&mut self, on_data: &mut impl FnMut(&[u8])) {
+    /// Notes the type of the open event, if the line gives it.
+    fn note_type(&mut self, line: &[u8]) {
+        if let Some(name) = value_of(line, b"event") {
+            self.is_error = name == b"error";
+        }
+    }
+
+    fn dispatch(&mut self, on_data: &mut impl FnMut(&[u8], bool)) {
+        let is_error = std::mem::take(&mut self.is_error);
         if std::mem::take(&mut self.has_data) {
-            on_data(&self.data);
+            on_data(&self.data, is_error);
             self.data.clear();
         }
     }
@@ -155,7 +169,13 @@ impl Decoder {
 
 /// The value of a `data` line; `None` for comments and other fields.
 fn data_of(line: &[u8]) -> Option<&[u8]> {
-    let after_name = line.strip_prefix(b"data")?;
+    value_of(line, b"data")
+}
+
+/// The value of a line of that field; `None` for another line.
+#[inline]
+fn value_of<'l>(line: &'l [u8], field: &[u8]) -> Option<&'l [u8]> {
+    let after_name = line.strip_prefix(field)?;
     if after_name.is_empty() {
         return Some(after_name);
     }
@@ -173,14 +193,20 @@ mod tests {
 
     use super::*;
 
+    /// The data of each event, after `error!` where that is its type; and what the end left open.
     fn decode<'a>(pushes: impl IntoIterator<Item = &'a [u8]>) -> (Vec<String>, Vec<String>) {
         let mut decoder = Decoder::default();
         let (mut events, mut left_open) = (Vec::new(), Vec::new());
+        let shown = |data: &[u8], is_error| marked(&String::from_utf8_lossy(data), is_error);
         for bytes in pushes {
-            decoder.push(bytes, |data| events.push(String::from_utf8_lossy(data).into_owned())).unwrap();
+            decoder.push(bytes, |data, is_error| events.push(shown(data, is_error))).unwrap();
         }
-        decoder.finish(|data| left_open.push(String::from_utf8_lossy(data).into_owned()));
+        decoder.finish(|data, is_error| left_open.push(shown(data, is_error)));
         (events, left_open)
+    }
+
+    fn marked(data: &str, is_error: bool) -> String {
+        if is_error { format!("error!{data}") } else { data.to_owned() }
     }
 
     #[track_caller]
@@ -216,6 +242,15 @@ mod tests {
     fn comments_and_other_fields_are_skipped() {
         check(&[": ping\n\nevent: message\nid: 7\nretry: 1\ndata: a\n: ping\n\n"], &["a"]);
         check(&["database: a\n\ndatum\n\n Data: b\n\n"], &[]);
+    }
+
+    #[test]
+    fn an_event_of_type_error_is_told_apart() {
+        check(&["event: error\ndata: a\n\ndata: b\n\n"], &["error!a", "b"]);
+        check(&["data: a\nevent:error\r\n\r\n", "event: err", "or\ndata: b\n\n"], &["error!a", "error!b"]);
+        // the last type counts, and one without data goes with its blank line
+        check(&["event: error\nevent: errors\ndata: a\n\nevent: error\n\ndata: b\n\n"], &["a", "b"]);
+        assert_eq!(decode([&b"event: error\ndata: a"[..]]).1, ["error!a"]);
     }
 
     #[test]
@@ -255,7 +290,7 @@ mod tests {
         let bytes = b"data: a\n\n: ping\n\ndata: b\n\n";
         let mut decoder = Decoder::default();
         let mut offsets = Vec::new();
-        decoder.push(bytes, |data| offsets.push(data.as_ptr().addr() - bytes.as_ptr().addr())).unwrap();
+        decoder.push(bytes, |data, _| offsets.push(data.as_ptr().addr() - bytes.as_ptr().addr())).unwrap();
         assert_eq!(offsets, [6, 23]);
         assert_eq!((decoder.line.capacity(), decoder.data.capacity()), (0, 0));
     }
@@ -264,17 +299,17 @@ mod tests {
     fn lines_and_events_have_a_greatest_length() {
         let mebibyte = vec![b'x'; 1 << 20];
         let mut line = Decoder::default();
-        let mut pushes = (0..=16).map(|_| line.push(&mebibyte, |_| ()));
+        let mut pushes = (0..=16).map(|_| line.push(&mebibyte, |_, _| ()));
         assert_eq!(pushes.position(|taken| taken == Err(TooLong)), Some(16));
 
         let data_line = [b"data: ", &mebibyte[..], b"\n"].concat();
         let mut event = Decoder::default();
-        let mut pushes = (0..=16).map(|_| event.push(&data_line, |_| ()));
+        let mut pushes = (0..=16).map(|_| event.push(&data_line, |_, _| ()));
         // the LFs between sixteen lines are too much
         assert_eq!(pushes.position(|taken| taken == Err(TooLong)), Some(15));
 
         let whole_line = [&vec![b'x'; MAX_BYTES + 1][..], b"\n"].concat();
-        assert_eq!(Decoder::default().push(&whole_line, |_| ()), Err(TooLong));
+        assert_eq!(Decoder::default().push(&whole_line, |_, _| ()), Err(TooLong));
     }
 
     /// The standard, read slowly over the whole text: lines first, then events.
@@ -284,11 +319,15 @@ mod tests {
         lines.pop(); // no line end, no line
         let mut events = Vec::new();
         let mut data = String::new();
+        let mut is_error = false;
         for line in lines {
             let (field, value) = line.split_once(':').unwrap_or((line, ""));
             if line.is_empty() {
                 let whole = std::mem::take(&mut data);
-                events.extend(whole.strip_suffix('\n').map(str::to_owned));
+                events.extend(whole.strip_suffix('\n').map(|data| marked(data, is_error)));
+                is_error = false;
+            } else if field == "event" {
+                is_error = value.strip_prefix(' ').unwrap_or(value) == "error";
             } else if field == "data" {
                 data += value.strip_prefix(' ').unwrap_or(value);
                 data += "\n";
@@ -298,8 +337,21 @@ mod tests {
     }
 
     fn stream() -> impl Strategy<Value = String> {
-        let pieces =
-            ["data", ":", " ", "\r", "\n", "\r\n", "x", "ü", "\u{feff}", "data: y\n\n", ": z\n", "event"];
+        let pieces = [
+            "data",
+            ":",
+            " ",
+            "\r",
+            "\n",
+            "\r\n",
+            "x",
+            "ü",
+            "\u{feff}",
+            "data: y\n\n",
+            ": z\n",
+            "event",
+            "event: error\n",
+        ];
         proptest::collection::vec(proptest::sample::select(pieces.to_vec()), 0..24)
             .prop_map(|pieces| pieces.concat())
     }
