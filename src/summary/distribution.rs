@@ -80,7 +80,7 @@ impl Samples {
 
     /// The value at the percentile (0 to 100) so far, from the histogram: right to three digits. `None` without any.
     pub fn rough_percentile(&self, percentile: f64) -> Option<u64> {
-        let at = |counted: &Counted| counted.histogram.value_at_percentile(percentile) * self.per_bucket;
+        let at = |counted: &Counted| counted.at_quantile(percentile / 100.0, self.per_bucket);
         let rough = match &self.values {
             Values::Kept(values) => at(&Counted::of(values, self.per_bucket)),
             Values::Counted(counted) => at(counted),
@@ -105,9 +105,7 @@ impl Samples {
             let own = rank / (count - 1).max(1) as f64 * 100.0;
             Some(match &self.values {
                 Values::Kept(sorted) => at_rank(sorted, rank) / unit,
-                Values::Counted(counted) => {
-                    (counted.histogram.value_at_percentile(own) * self.per_bucket) as f64 / unit
-                }
+                Values::Counted(counted) => counted.at_quantile(own / 100.0, self.per_bucket) as f64 / unit,
             })
         };
         Some(Adjusted {
@@ -136,13 +134,13 @@ impl Samples {
             }
             Values::Counted(counted) => (None, *counted),
         };
-        let Counted { histogram, moments } = counted;
-        if moments.count == 0 {
+        if counted.moments.count == 0 {
             return None;
         }
+        let moments = counted.moments;
         let at = |percentile: f64| match &sorted {
             Some(sorted) => interpolated(sorted, percentile) / unit,
-            None => (histogram.value_at_percentile(percentile) * self.per_bucket) as f64 / unit,
+            None => counted.at_quantile(percentile / 100.0, self.per_bucket) as f64 / unit,
         };
         let percentiles = Percentiles {
             p50: at(50.0),
@@ -156,10 +154,7 @@ impl Samples {
             Some(sorted) => {
                 sorted[usize::try_from(rank).unwrap_or(usize::MAX).clamp(1, sorted.len()) - 1] as f64 / unit
             }
-            None => {
-                let quantile = rank as f64 / moments.count as f64;
-                (histogram.value_at_quantile(quantile) * self.per_bucket) as f64 / unit
-            }
+            None => counted.at_quantile(rank as f64 / moments.count as f64, self.per_bucket) as f64 / unit,
         };
         let (mean, std) = (moments.mean() / unit, moments.std() / unit);
         let sample_std = std * (moments.count as f64 / moments.count.saturating_sub(1).max(1) as f64).sqrt();
@@ -174,7 +169,7 @@ impl Samples {
             median: percentiles.p50,
             percentiles,
             exact: sorted.is_some(),
-            histogram: encode(&histogram),
+            histogram: encode(&counted.histogram),
         })
     }
 }
@@ -196,6 +191,13 @@ impl Counted {
         // it grows as needed; a value that no histogram can hold (5,000 centuries in µs) still counts elsewhere
         let _ = self.histogram.record_n(bucket, u64::from(times));
         self.moments.add(value, times);
+    }
+
+    /// The value at the quantile (0 to 1), right to three digits, and never beyond the least and the greatest that there
+    /// were, which a bucket's end may be.
+    fn at_quantile(&self, quantile: f64, per_bucket: u64) -> u64 {
+        let value = self.histogram.value_at_quantile(quantile).saturating_mul(per_bucket);
+        value.min(self.moments.max).max(self.moments.min)
     }
 }
 
@@ -495,6 +497,20 @@ mod tests {
         assert!(!many.exact);
         assert_eq!((many.min, many.max, many.mean), (1.0, 100_001.0, 50_001.0));
         assert!((many.percentiles.p90 / 90_000.0 - 1.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn beyond_the_limit_no_figure_is_outside_of_the_values() {
+        let mut samples = Samples::new(1_000);
+        (0..=EXACT_LIMIT).for_each(|_| samples.add(3_000_000));
+        assert_eq!(samples.rough_percentile(50.0), Some(3_000_000));
+        let adjusted = samples.adjusted(1, 1e6).expect("there are values");
+        assert_eq!((adjusted.p50, adjusted.p99), (Some(3.0), Some(3.0)));
+        let alike = samples.into_distribution(1e6).expect("there are values");
+        let p = alike.percentiles;
+        assert_eq!((alike.exact, alike.min, p.p50, p.p99_9, alike.max), (false, 3.0, 3.0, 3.0, 3.0));
+        let median = alike.ci95.expect("told").p50;
+        assert_eq!((median.low, median.high), (Some(3.0), Some(3.0)));
     }
 
     #[test]
