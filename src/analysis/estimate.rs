@@ -42,7 +42,7 @@ pub fn estimate(metric: Metric, load: &Load, summary: &Summary) -> Option<Estima
         Metric::TotalTokensPerS => rate(rates.total_tokens_per_s?, requests.succeeded, tokens),
         Metric::SteadyRequestsPerS => rate(steady?.requests_per_s, ended, None),
         Metric::SteadyOutputTokensPerS => rate(steady?.output_tokens_per_s?, ended, tokens),
-        Metric::ErrorRate => share(1.0 - requests.success_rate?, requests.failed),
+        Metric::ErrorRate => share(requests.error_rate()?, requests.failed),
         Metric::SuccessRate => share(requests.success_rate?, requests.succeeded),
     }
 }

@@ -39,8 +39,6 @@ fn errors(summary: &Summary) -> Option<String> {
         0 => summary.errors.first()?,
         _ => summary.errors.iter().find(is_of_server)?,
     };
-    let failed = show_count(requests.failed);
-    let share = show_share(requests.failed as f64 / requests.sent.max(1) as f64);
     if requests.succeeded == 0 {
         let advice = match first.kind.as_str() {
             "http_401" | "http_403" => "; give the right key with --api-key-file",
@@ -53,9 +51,11 @@ fn errors(summary: &Summary) -> Option<String> {
         ));
     }
     Some(format!(
-        "{failed} of {} requests failed ({share}), most with {} ({}); the times are those of the others, so a server \
+        "{} of {} requests failed ({}), most with {} ({}); the times are those of the others, so a server \
          that refuses load looks faster than it is",
-        show_count(requests.sent),
+        show_count(requests.failed),
+        show_count(requests.succeeded.saturating_add(requests.failed)),
+        show_share(requests.error_rate()?),
         first.kind,
         first.meaning
     ))
@@ -77,7 +77,7 @@ fn starved_pool(load: &Load, summary: &Summary) -> Option<String> {
 fn idle_threads(load: &Load, summary: &Summary) -> Option<String> {
     let sent = summary.requests.sent;
     let threads = load.threads.get() as u64;
-    (load.arrivals.is_none() && sent > 0 && sent < threads).then(|| {
+    (!load.is_open() && sent > 0 && sent < threads).then(|| {
         format!("{} threads for {sent} requests: at most {sent} were in flight at once", show_count(threads))
     })
 }
@@ -85,7 +85,7 @@ fn idle_threads(load: &Load, summary: &Summary) -> Option<String> {
 fn cold_threads(load: &Load) -> Option<String> {
     let threads = load.threads.get() as u64;
     let Extent::Requests(warmup) = load.warmup else { return None };
-    (load.arrivals.is_none() && warmup > 0 && warmup < threads).then(|| {
+    (!load.is_open() && warmup > 0 && warmup < threads).then(|| {
         format!(
             "{} requests for warm-up are fewer than the {} threads: the others measured their first request cold",
             show_count(warmup),
@@ -196,7 +196,7 @@ fn reconnects(load: &Load, summary: &Summary) -> Option<String> {
     let is_wasteful = connections.opened > connections.reused && summary.requests.sent > 20;
     let many = summary.requests.sent as f64 / connections.opened.max(1) as f64;
     // the many threads of an open loop take turns, so most of their connections are new
-    (load.arrivals.is_none() && is_wasteful && many < 1.5).then(|| {
+    (!load.is_open() && is_wasteful && many < 1.5).then(|| {
         format!(
             "{} of {} requests opened a connection of their own: the server, or something before it, does not keep \
              connections",
@@ -256,6 +256,9 @@ mod tests {
         check(&summary(90, 10), "10 of 100 requests failed (10.0%), most with http_503");
         check(&summary(0, 10), "no request succeeded");
         check(&summary(0, 0), "no request was sent");
+        let mut given_up = summary(90, 10);
+        (given_up.requests.sent, given_up.requests.by_client) = (150, 50);
+        check(&given_up, "10 of 100 requests failed (10.0%)");
     }
 
     #[test]

@@ -193,6 +193,11 @@ impl Load {
         if self.has_rate() { Full::FirstEnded } else { Full::Started(self.threads.get() as u64) }
     }
 
+    /// Whether it is an open loop: requests are due when they are, however many are under way.
+    pub fn is_open(&self) -> bool {
+        self.arrivals.is_some()
+    }
+
     /// Whether requests arrive at a rate. Not where all are due at once: there, waiting is the point.
     pub fn has_rate(&self) -> bool {
         self.arrivals.as_ref().is_some_and(|arrivals| arrivals.shape != Shape::AtOnce)

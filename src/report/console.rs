@@ -170,7 +170,7 @@ fn throughput(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let per_second = |rate: Option<f64>, unit| {
         rate.map_or(UNKNOWN.to_owned(), |rate| format!("{} {unit}", significant(rate)))
     };
-    if report.plan.load.arrivals.is_some() {
+    if report.plan.load.is_open() {
         let (offered, sent) = (rates.offered_requests_per_s, rates.sent_requests_per_s);
         row("Offered", &per_second(offered, "requests/s"), out)?;
         row("Sent", &per_second(sent, "requests/s"), out)?;
@@ -219,7 +219,7 @@ fn latencies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "\nLatency in ms, of the successful requests ({rate} of all); {}", report.plan.load)?;
     let names = statistics().map(|(name, _)| name.to_owned());
     let mut table = table(["".to_owned(), "n".to_owned()].into_iter().chain(names));
-    let is_open = report.plan.load.arrivals.is_some();
+    let is_open = report.plan.load.is_open();
     if is_open {
         writeln!(
             out,

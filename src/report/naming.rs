@@ -45,7 +45,7 @@ fn name(kind: SuiteKind, report: &Report) -> String {
 
 /// Whether the headline times are response times, from when a request was due; else service times, from when it was sent.
 pub fn is_open(report: &Report) -> bool {
-    report.plan.load.arrivals.is_some()
+    report.plan.load.is_open()
 }
 
 /// The end-to-end time that stands for the run: response time in an open loop, service time in a closed one. `None`

@@ -124,7 +124,7 @@ fn object(report: &Report, rows: Option<&VllmRows>) -> Object {
         ("itl", &latency.inter_event),
         ("e2el", &latency.e2e),
     ];
-    if report.plan.load.arrivals.is_some() {
+    if report.plan.load.is_open() {
         times.push(("client_queue_time", &latency.lag));
         times.push(("e2el_including_client_queue", &latency.response_e2e));
     }

@@ -91,6 +91,14 @@ pub struct Requests {
     pub no_worker_free: u64,
 }
 
+impl Requests {
+    /// `failed ÷ (succeeded + failed)`, from 0 to 1; `None` when there was neither.
+    pub fn error_rate(&self) -> Option<f64> {
+        let answered = self.succeeded.saturating_add(self.failed);
+        (answered > 0).then(|| self.failed as f64 / answered as f64)
+    }
+}
+
 /// Rates over the run's duration, successful requests only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

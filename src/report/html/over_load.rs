@@ -48,7 +48,7 @@ const SKETCHES: [Sketch; 6] = [
     ),
     Sketch(
         "Share of requests that failed",
-        &[("failed", |run| Some(1.0 - run.summary.requests.success_rate?))],
+        &[("failed", |run| run.summary.requests.error_rate())],
         show_percent,
     ),
 ];

@@ -31,7 +31,7 @@ pub struct LiveRun {
     metrics: LiveMetrics,
     /// Which series.
     number: usize,
-    has_rate: bool,
+    is_open: bool,
 }
 
 /// What one series has counted. Warm-up and cool-down are in it: it tells of what is going on.
@@ -122,7 +122,7 @@ impl LiveMetrics {
             state.series.push((labels, Counts::default()));
             state.series.len() - 1
         });
-        LiveRun { metrics: self.clone(), number, has_rate: plan.load.has_rate() }
+        LiveRun { metrics: self.clone(), number, is_open: plan.load.is_open() }
     }
 
     /// From now on, these results of ended runs are told too; they are metrics as text.
@@ -149,7 +149,7 @@ impl Sink for LiveRun {
         let mut state = self.metrics.0.lock();
         let Some((_, counts)) = state.series.get_mut(self.number) else { return };
         counts.count(record);
-        if record.was_started() && self.has_rate {
+        if record.was_started() && self.is_open {
             counts.lag.add(record.lag(), 1);
         }
     }

@@ -138,12 +138,7 @@ const GAUGES: [(&str, &str, Figure); 8] = [
     (
         "vllm_loadgen_run_error_ratio",
         "Failed requests as a share of those that succeeded or failed, 0 to 1.",
-        |r| {
-            r.summary.requests.success_rate.map(|_| {
-                let requests = &r.summary.requests;
-                requests.failed as f64 / (requests.succeeded + requests.failed).max(1) as f64
-            })
-        },
+        |r| r.summary.requests.error_rate(),
     ),
     ("vllm_loadgen_run_goodput_ratio", "Requests that met every objective as a share of all, 0 to 1.", |r| {
         r.summary.goodput.as_ref()?.share
