@@ -173,6 +173,18 @@ pub fn significant(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
+/// Shows milliseconds, without the unit, with three digits after the point below 1: a microsecond is what can be told of a
+/// client's own share. Else as [`significant`] does.
+pub fn show_fine_ms(ms: f64) -> String {
+    let shown = if ms.abs() < 0.999_5 { format!("{ms:.3}") } else { significant(ms) };
+    // what is less than half a microsecond too low is not below 0
+    shown
+        .strip_prefix('-')
+        .filter(|rest| rest.bytes().all(|b| b"0.".contains(&b)))
+        .unwrap_or(&shown)
+        .to_owned()
+}
+
 /// Shows a count with thin groups of three: `2,048`.
 pub fn show_count(count: u64) -> String {
     let digits = count.to_string();
@@ -330,5 +342,11 @@ mod tests {
         assert_eq!(show_share(0.953), "95.3%");
         assert_eq!(show_share(0.000_001), "0.01%");
         assert_eq!(show_share(0.0), "0.00%");
+    }
+    #[test]
+    fn fine_milliseconds_are_told_to_the_microsecond_and_nothing_is_minus_zero() {
+        assert_eq!(show_fine_ms(-0.000_4), "0.000");
+        assert_eq!(show_fine_ms(-0.004), "-0.004");
+        assert_eq!(show_fine_ms(12.34), "12.3");
     }
 }

@@ -11,7 +11,7 @@ use crate::health::{Health, Verdict};
 use crate::plan::{Metric, Quantity, Stat, SuiteKind, shown_labels};
 use crate::summary::{Distribution, RetryAfter, STATISTICS, Statistic, Summary};
 use crate::text::printable;
-use crate::units::{show_count, show_counted, show_duration, show_share, significant};
+use crate::units::{show_count, show_counted, show_duration, show_fine_ms, show_share, significant};
 
 /// Writes one run: what was done, whether this client can be believed, what came of it, and what that says.
 ///
@@ -290,7 +290,7 @@ fn client_share(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             continue;
         }
         let p99 = times.as_ref().map_or(UNKNOWN.to_owned(), |d| significant(d.percentiles.p99));
-        let share = errors.map_or(UNKNOWN.to_owned(), |errors| format!("{:.3}", errors.p99));
+        let share = errors.map_or(UNKNOWN.to_owned(), |errors| show_fine_ms(errors.p99));
         row(name, &format!("p99 {p99} ms, of which client ≤ {share} ms"), out)?;
     }
     let replay = &calibration.replay;

@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::{Findings, Found, Row};
 use crate::accuracy::Spread;
 use crate::text::printable;
-use crate::units::{show_count, show_counted, significant};
+use crate::units::{show_count, show_counted, show_fine_ms, significant};
 
 /// Where a figure is unknown.
 const UNKNOWN: &str = "–";
@@ -43,18 +43,7 @@ const FIGURES: [Figure; 19] = [
 ];
 
 fn figure(spread: Option<Spread>, of: fn(&Spread) -> f64) -> Option<String> {
-    spread.map(|spread| milliseconds(of(&spread)))
-}
-
-/// Three digits after the point: one microsecond is what can be told.
-fn milliseconds(ms: f64) -> String {
-    let shown = if ms.abs() < 0.999_5 { format!("{ms:.3}") } else { significant(ms) };
-    // what is less than half a microsecond too low is not below 0
-    shown
-        .strip_prefix('-')
-        .filter(|rest| rest.bytes().all(|b| b"0.".contains(&b)))
-        .unwrap_or(&shown)
-        .to_owned()
+    spread.map(|spread| show_fine_ms(of(&spread)))
 }
 
 /// Writes all that was found.
@@ -133,7 +122,7 @@ fn fell_behind(made: &[(&Row, &Found)]) -> Option<String> {
 
 fn goal(found: &Found) -> Option<String> {
     let error = found.accuracy.ttft?;
-    let (p99, requests) = (milliseconds(error.p99), show_counted(error.count, "request"));
+    let (p99, requests) = (show_fine_ms(error.p99), show_counted(error.count, "request"));
     let shown = format!("TTFT error p99 {p99} ms over {requests}");
     Some(match found.ttft_goal_ms.zip(found.ttft_goal_met) {
         Some((goal, true)) => format!("{shown}, within the goal of {goal} ms"),
@@ -220,12 +209,5 @@ mod tests {
         let text = printed(None, Some("the limit on open files is 64"));
         assert!(text.contains("20 streams: not run: the limit on open files is 64\n"), "{text}");
         assert!(!text.contains("CPU of the client"), "{text}");
-    }
-
-    #[test]
-    fn nothing_is_minus_zero() {
-        assert_eq!(milliseconds(-0.000_4), "0.000");
-        assert_eq!(milliseconds(-0.004), "-0.004");
-        assert_eq!(milliseconds(12.34), "12.3");
     }
 }

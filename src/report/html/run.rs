@@ -15,7 +15,7 @@ use crate::report::judged::{goodput, threshold_lines, thresholds_in_short};
 use crate::report::naming::{headline_e2e, headline_ttft, headline_words, is_open};
 use crate::summary::{Distribution, RetryAfter, STATISTICS, Statistic};
 use crate::text::printable;
-use crate::units::{show_count, show_counted, show_share, significant};
+use crate::units::{show_count, show_counted, show_fine_ms, show_share, significant};
 
 /// Writes all of a run but its manifest.
 ///
@@ -251,7 +251,7 @@ fn client_share(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         .into_iter()
         .filter_map(|(name, errors)| {
             let errors = errors?;
-            let figures = [errors.p50, errors.p99, errors.max].map(|ms| format!("{ms:.3}"));
+            let figures = [errors.p50, errors.p99, errors.max].map(show_fine_ms);
             Some([name.to_owned()].into_iter().chain(figures).collect())
         })
         .collect();
