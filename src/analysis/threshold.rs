@@ -129,7 +129,7 @@ fn verdict(metric: Metric, operator: Operator, limit: f64, found: &Estimate) -> 
         (is_kept, needed(metric, operator, limit).filter(|needed| found.n < *needed))
     {
         let note = format!(
-            "{} cannot show it at 95 %; it takes {}",
+            "{} cannot show it at 95%; it takes {}",
             show_counted(found.n, "request"),
             show_count(needed)
         );
@@ -193,13 +193,13 @@ mod tests {
     fn too_few_requests_show_nothing_good() {
         let few =
             |value, n| Some(Estimate { value, interval: Some(Interval { low: Some(1.0), high: None }), n });
-        let note = Some("298 requests cannot show it at 95 %; it takes 299");
+        let note = Some("298 requests cannot show it at 95%; it takes 299");
         check("ttft.p99<500ms", few(400.0, 298), Outcome::Inconclusive, note);
         let near = Some("the limit lies within the interval: chance may decide");
         check("ttft.p99<500ms", few(400.0, 299), Outcome::Passed, near);
         check("ttft.p99<500ms", few(600.0, 10), Outcome::Failed, near);
         check("ttft.p99>3ms", few(600.0, 1), Outcome::Passed, near);
-        let note = Some("100 requests cannot show it at 95 %; it takes 299");
+        let note = Some("100 requests cannot show it at 95%; it takes 299");
         check("error_rate<1%", Some(found(0.0, 0.0, 0.037, 100)), Outcome::Inconclusive, note);
         check("success_rate>99%", Some(found(1.0, 0.963, 1.0, 100)), Outcome::Inconclusive, note);
         check("error_rate<=0%", Some(found(0.0, 0.0, 0.037, 100)), Outcome::Passed, near);

@@ -49,8 +49,8 @@ pub struct Stage {
     pub duration: Duration,
 }
 
-const RAMP: &str = "a ramp is FROM:TO:DURATION, such as 1:50:60s";
-const STAGES: &str = "stages are RATE:DURATION with commas between, such as 10:30s,20:30s";
+const RAMP: &str = "a ramp is FROM:TO:TIME, such as 1:50:60s";
+const STAGES: &str = "stages are RATE:TIME with commas between, such as 10:30s,20:30s";
 
 impl Shape {
     /// Reads a steady rate such as `12.5`, or `inf` for everything at once.
@@ -274,20 +274,20 @@ mod tests {
     fn bad_ramps_come_with_advice() {
         let ramp = Shape::parse_ramp;
         for text in ["", "5", "1:50", "1:50:60s:2"] {
-            refused(ramp(text), "not a ramp; a ramp is FROM:TO:DURATION, such as 1:50:60s");
+            refused(ramp(text), "not a ramp; a ramp is FROM:TO:TIME, such as 1:50:60s");
         }
         refused(
             ramp("1:x:3s"),
             "'x' is not a rate; write requests per second, a number from 0 up such as 12.5; \
-             a ramp is FROM:TO:DURATION, such as 1:50:60s",
+             a ramp is FROM:TO:TIME, such as 1:50:60s",
         );
         refused(
             ramp("1:5:0s"),
-            "'0s' is no time at all; write a duration above 0; a ramp is FROM:TO:DURATION, such as 1:50:60s",
+            "'0s' is no time at all; write a duration above 0; a ramp is FROM:TO:TIME, such as 1:50:60s",
         );
         refused(
             ramp("0:0:3s"),
-            "both rates are 0, so that nothing would be sent; a ramp is FROM:TO:DURATION, such as 1:50:60s",
+            "both rates are 0, so that nothing would be sent; a ramp is FROM:TO:TIME, such as 1:50:60s",
         );
         assert!(ramp("-1:5:3s").is_err() && ramp("1:inf:3s").is_err() && ramp("1:5:soon").is_err());
     }
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn bad_stages_come_with_advice() {
         let stages = Shape::parse_stages;
-        let help = "stages are RATE:DURATION with commas between, such as 10:30s,20:30s";
+        let help = "stages are RATE:TIME with commas between, such as 10:30s,20:30s";
         refused(stages("10"), &format!("'10' is no stage; {help}"));
         refused(stages("10:30s,20"), &format!("'20' is no stage; {help}"));
         refused(stages(" , "), &format!("names no stage; {help}"));

@@ -67,8 +67,8 @@ pub struct Flags {
     /// do not check the server's certificate: anyone on the way can then read and change what is sent, keys too
     #[argh(switch)]
     pub insecure: bool,
-    /// connect to ADDR where HOST:PORT is asked for, without name lookup; several with commas; may be repeated
-    #[argh(option, arg_name = "HOST:PORT:ADDR")]
+    /// connect to ADDRESS where HOST:PORT is asked for, without name lookup; several with commas; may be repeated
+    #[argh(option, arg_name = "HOST:PORT:ADDRESS")]
     pub resolve: Vec<String>,
     /// connect to this Unix socket instead of the URL's host and port
     #[argh(option, arg_name = "PATH")]
@@ -114,7 +114,7 @@ pub struct Flags {
     #[argh(option, arg_name = "TIME")]
     pub grace: Option<String>,
     /// count the requests that meet all of these, such as ttft:500ms tpot:50ms; of ttft, tpot, e2e, stall, response_ttft, response_e2e; a bare number is milliseconds
-    #[argh(option, arg_name = "K:TIME...")]
+    #[argh(option, arg_name = "METRIC:TIME...")]
     pub goodput: Option<String>,
     /// end the run, with its report, at this many failures (default: no limit)
     #[argh(option, arg_name = "N")]
@@ -123,7 +123,7 @@ pub struct Flags {
     #[argh(option, arg_name = "SHARE")]
     pub max_error_rate: Option<String>,
     /// end it when requests are under way and for so long no token has come and none of them has ended (default: twice the --idle-timeout)
-    #[argh(option, arg_name = "DURATION")]
+    #[argh(option, arg_name = "TIME")]
     pub no_progress_timeout: Option<String>,
     /// exit 99 unless a figure keeps its limit, such as ttft.p99<500ms, error_rate<1% or health=VALID; may be repeated
     #[argh(option, arg_name = "LIMIT")]
@@ -132,7 +132,7 @@ pub struct Flags {
     #[argh(option, arg_name = "FILE")]
     pub junit: Option<String>,
     /// mark the run with a name and a value, such as commit=4f2a91c; may be repeated, the last of a name counts
-    #[argh(option, arg_name = "K=V")]
+    #[argh(option, arg_name = "NAME=VALUE")]
     pub label: Vec<String>,
     /// one run for each number of completions, side by side
     #[argh(option, arg_name = "N...")]
@@ -386,7 +386,7 @@ pub struct ExportFlags {
     pub verbose: u8,
 }
 
-/// Compare results with others of the same plan: what is better, what is worse, and whether chance could do it. One run against one by their 95 % intervals; four or more a side by a Mann-Whitney test over the runs, which sees more.
+/// Compare results with others of the same plan: what is better, what is worse, and whether chance could do it. One run against one by their 95% intervals; four or more a side by a Mann-Whitney test over the runs, which sees more.
 #[derive(FromArgs, Debug, Default)]
 #[argh(
     subcommand,

@@ -18,7 +18,7 @@ const MAX_NAME: usize = 64;
 /// The longest value, in characters.
 const MAX_VALUE: usize = 256;
 
-/// Reads `K=V`; the value is all after the first `=`.
+/// Reads `NAME=VALUE`; the value is all after the first `=`.
 ///
 /// # Errors
 /// What to write instead, where there is no `=`.

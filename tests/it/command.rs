@@ -957,8 +957,8 @@ fn shapes_that_make_no_sense_are_refused_with_advice() {
     let folder = folder();
     for (words, want) in [
         (&["--ramp-up", "1:x:3s"][..], "--ramp-up '1:x:3s': 'x' is not a rate; write requests per second"),
-        (&["--ramp-up", "5"], "--ramp-up '5': not a ramp; a ramp is FROM:TO:DURATION, such as 1:50:60s"),
-        (&["--stages", "10"], "--stages '10': '10' is no stage; stages are RATE:DURATION with commas"),
+        (&["--ramp-up", "5"], "--ramp-up '5': not a ramp; a ramp is FROM:TO:TIME, such as 1:50:60s"),
+        (&["--stages", "10"], "--stages '10': '10' is no stage; stages are RATE:TIME with commas"),
         (
             &["--stages", "0:30s"],
             "--stages '0:30s': no stage has a rate above 0, so that nothing would be sent",

@@ -767,12 +767,12 @@ mod tests {
             (r#""request_rate": 0"#, "'request_rate' is 0; write a number above 0, such as 12.5"),
             (
                 r#""ramp_up": "1:50""#,
-                "'ramp_up' is '1:50': not a ramp; a ramp is FROM:TO:DURATION, such as 1:50:60s",
+                "'ramp_up' is '1:50': not a ramp; a ramp is FROM:TO:TIME, such as 1:50:60s",
             ),
             (r#""ramp_up": 7"#, "'ramp_up' is a number; write text in double quotes"),
             (
                 r#""stages": ["10"]"#,
-                "'stages' is '10': '10' is no stage; stages are RATE:DURATION with commas between, such as 10:30s,20:30s",
+                "'stages' is '10': '10' is no stage; stages are RATE:TIME with commas between, such as 10:30s,20:30s",
             ),
             (r#""stages": [10]"#, "'stages' is a number; write text in double quotes"),
             (r#""stream": "yes""#, "'stream' is a string; write true or false"),
