@@ -221,7 +221,7 @@ pub struct Flags {
     /// push the same to this Pushgateway once at the end, such as http://host:9091, with user:password@ before the host if need be
     #[argh(option, arg_name = "URL")]
     pub pushgateway: Option<String>,
-    /// where a result is bad (a broken --threshold, an early end for failures, no success; INVALID under --strict), POST a JSON object there
+    /// where a result is bad (a --threshold that failed, an early end for failures, no success; INVALID under --strict), POST a JSON object there
     #[argh(option, arg_name = "URL")]
     pub alert_webhook: Option<String>,
     /// likewise tell this Alertmanager, such as http://host:9093

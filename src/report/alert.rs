@@ -41,7 +41,7 @@ pub struct Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CauseKind {
-    /// A `--threshold` was broken, or too few requests can tell and `--strict` was given.
+    /// A `--threshold` failed, or is inconclusive and `--strict` was given.
     Threshold,
     /// Not one request succeeded, or none could be sent for a reason of the server's.
     NoSuccess,

@@ -368,7 +368,11 @@ fn server(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             };
             let cache = gauges.kv_cache_usage.map_or(UNKNOWN.to_owned(), |s| show_share(s.max));
             let (running, waiting) = (most(gauges.running), most(gauges.waiting));
-            row("At most", &format!("{running} running, {waiting} waiting, {cache} of the KV cache"), out)?;
+            row(
+                "At most",
+                &format!("{running} running, {waiting} waiting, {cache} of the key-value cache"),
+                out,
+            )?;
         }
     }
     for (name, distribution) in timings {
@@ -428,7 +432,7 @@ fn stamps(summary: &Summary, has_address: bool) -> String {
 pub fn print_sweep(kind: SuiteKind, reports: &[Report], out: &mut dyn Write) -> io::Result<()> {
     let sweep = Sweep::new(kind, reports.iter().map(|report| (&report.plan.load, &report.summary)));
     let by_threads = kind == SuiteKind::Threads;
-    let mut head = vec!["completions", "threads", "ok", "failed", "req/s", "out tok/s"];
+    let mut head = vec!["completions", "threads", "ok", "failed", "completions/s", "output tokens/s"];
     head.extend(["E2E p50", "E2E p99", "TTFT p50", "TTFT p99", "ITL p50", "ITL p99"]);
     if by_threads {
         head.push("efficiency");

@@ -40,22 +40,22 @@ pub(super) fn interval(interval: Interval, unit: &str) -> String {
     format!("{} to {}", end(interval.low), end(interval.high))
 }
 
-/// What became of a run's thresholds: whether any was broken, and a line such as `1 of 3 thresholds broken, 1
+/// What became of a run's thresholds: whether any failed, and a line such as `1 of 3 thresholds failed, 1
 /// inconclusive`. `None` where it had none.
 pub(super) fn thresholds_in_short(report: &Report) -> Option<(Outcome, String)> {
     let count = |outcome| report.thresholds.iter().filter(|judged| judged.verdict == outcome).count();
-    let (all, broken, unsure) =
+    let (all, failed, unsure) =
         (report.thresholds.len(), count(Outcome::Failed), count(Outcome::Inconclusive));
     let of_all = show_counted(all as u64, "threshold");
-    let mut words = match broken {
-        0 if unsure == 0 => format!("{of_all} kept"),
-        0 => format!("No threshold of {all} broken"),
-        _ => format!("{broken} of {of_all} broken"),
+    let mut words = match failed {
+        0 if unsure == 0 => format!("{of_all} passed"),
+        0 => format!("No threshold of {all} failed"),
+        _ => format!("{failed} of {of_all} failed"),
     };
     if unsure > 0 {
         words.push_str(&format!(", {unsure} inconclusive"));
     }
-    let worst = match (broken, unsure) {
+    let worst = match (failed, unsure) {
         (0, 0) => Outcome::Passed,
         (0, _) => Outcome::Inconclusive,
         _ => Outcome::Failed,
@@ -63,7 +63,7 @@ pub(super) fn thresholds_in_short(report: &Report) -> Option<(Outcome, String)> 
     (all > 0).then_some((worst, words))
 }
 
-/// A line for each threshold: what it was, whether it was kept, and the figure.
+/// A line for each threshold: what it was, whether it passed, and the figure.
 pub(super) fn threshold_lines(report: &Report) -> impl Iterator<Item = String> + '_ {
     let line =
         |judged: &Judgement| format!("{} {}: {}", judged.threshold, judged.verdict.name(), judgement(judged));

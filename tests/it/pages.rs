@@ -95,11 +95,11 @@ fn thresholds_and_goodput_are_on_the_pages() {
     let (html, markdown) = (read(at, "run.html"), read(at, "run.md"));
     check(&html);
     for part in
-        ["1 of 2 thresholds broken", "e2e.p50&lt;1h passed: ", "error_rate&gt;5% failed: ", "Goodput: 100%"]
+        ["1 of 2 thresholds failed", "e2e.p50&lt;1h passed: ", "error_rate&gt;5% failed: ", "Goodput: 100%"]
     {
         assert!(html.contains(part), "{part}: {html}");
     }
-    for part in ["❌ 1 of 2 thresholds broken", "- `e2e.p50<1h passed: ", "- `goodput 100%, "] {
+    for part in ["❌ 1 of 2 thresholds failed", "- `e2e.p50<1h passed: ", "- `goodput 100%, "] {
         assert!(markdown.contains(part), "{part}: {markdown}");
     }
 }

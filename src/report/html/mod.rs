@@ -158,7 +158,7 @@ impl Page<'_> {
     }
 
     fn table(&self, sweep: &Sweep, out: &mut dyn Write) -> io::Result<()> {
-        let mut head = vec!["run", "client", "ok", "failed", "success", "req/s", "output tok/s"];
+        let mut head = vec!["run", "client", "ok", "failed", "success", "completions/s", "output tokens/s"];
         head.extend(["E2E p50", "E2E p99", "TTFT p50", "TTFT p99", "ITL p50", "ITL p99"]);
         let has_efficiency = sweep.best.is_some();
         if has_efficiency {

@@ -172,7 +172,7 @@ fn tiles(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     );
     let offered = match (is_open(report), rates.offered_requests_per_s) {
         (true, Some(rate)) => format!("{} offered", significant(rate)),
-        _ => "completions".to_owned(),
+        _ => String::new(),
     };
     let steady = summary.windows.steady.filter(|_| rates.output_tokens_per_s.is_some());
     let steady = steady.and_then(|steady| steady.output_tokens_per_s);
@@ -180,7 +180,7 @@ fn tiles(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let [e2e_name, ttft_name] = headline_names(report).map(|name| format!("{name} p50"));
     let tiles = [
         ("Success", show_success(report), sent),
-        ("Requests/s", show_rate(rates.requests_per_s, ""), offered),
+        ("Completions/s", show_rate(rates.requests_per_s, ""), offered),
         ("Output tokens/s", show_rate(rates.output_tokens_per_s, ""), steady),
         ("In flight", show_rate(summary.mean_in_flight, ""), "on average".to_owned()),
         (e2e_name.as_str(), e2e.0, e2e.1),

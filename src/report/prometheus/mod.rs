@@ -77,7 +77,7 @@ fn families(runs: &[(&Report, Labels)]) -> Vec<Family> {
             Family::new(
                 "vllm_loadgen_run_threshold_failed",
                 Kind::Gauge,
-                "1 where the run broke the threshold, 0 where it kept it or too few requests can tell.",
+                "1 where the threshold failed, 0 where it passed or is inconclusive.",
             ),
             thresholds,
         ),
