@@ -90,7 +90,7 @@ pub struct Flags {
     #[argh(option, arg_name = "FROM:TO:TIME")]
     pub ramp_up: Option<String>,
     /// an open loop of one rate after another, such as 10:30s,20:30s; a rate of 0 is a pause; ends with the last
-    #[argh(option, arg_name = "R:TIME...")]
+    #[argh(option, arg_name = "RATE:TIME...")]
     pub stages: Option<String>,
     /// how they arrive: poisson, constant or gamma (default: poisson)
     #[argh(option, arg_name = "NAME")]

@@ -104,7 +104,7 @@ fn a_threshold_that_fails_is_99_and_an_inconclusive_one_under_strict() {
     let inconclusive = of(&few);
     assert_eq!(code(&inconclusive), 0);
     assert!(
-        out(&inconclusive).contains("20 requests cannot show it at 95 %; it takes 299"),
+        out(&inconclusive).contains("20 requests cannot show it at 95%; it takes 299"),
         "{}",
         out(&inconclusive)
     );
