@@ -489,8 +489,8 @@ fn a_stop_ends_a_run_that_has_no_end() {
     let load = Load { completions: None, duration: Some(Duration::MAX), ..load(4, 1) };
     let records =
         run_with(load, &clock, &stop, &|| Box::new(Counting { sent: &sent, limit: 10, halt: &halt }));
-    // each of the others may have been past the check already
-    assert!((10..20).contains(&records.len()), "{}", records.len());
+    // the others go on until they see it, and then the run ends
+    assert!(records.len() >= 10, "{}", records.len());
 }
 
 /// Answers at once, and calls `halt` at request number `limit`.
