@@ -8,6 +8,7 @@ use crate::clock::Moment;
 use crate::failure::{Failure, FailureKind};
 use crate::observe;
 use crate::record::{Connection, Moments, Outcome, Phase, Record, TokenEvent};
+use crate::secret;
 use crate::wire::{self, Answer, Dialect, Event, Form, ReplyReader};
 
 /// Takes in one reply. Nothing here formats, logs or locks while the stream runs.
@@ -184,6 +185,8 @@ fn seconds(value: &str) -> Option<Duration> {
 }
 
 fn redirected(location: String) -> String {
+    // a stranger's keys are no more for reports than ours
+    let location = secret::shown_url(&location);
     format!("redirected to {location}; redirects are not followed: measure that URL itself")
 }
 
