@@ -1,5 +1,7 @@
 //! Text from strangers, made fit to show.
 
+use std::borrow::Cow;
+
 /// One line of at most `max_chars` characters that cannot steer a terminal: control, format and direction marks are
 /// dropped, runs of white space become one blank, and a cut is marked with `…`.
 pub fn printable(text: &str, max_chars: usize) -> String {
@@ -26,6 +28,19 @@ pub fn printable(text: &str, max_chars: usize) -> String {
         count += needed;
     }
     out
+}
+
+/// The text in one line that cannot steer a terminal: control, format and direction marks are dropped, white space other
+/// than blanks becomes a blank. Of any length, and blanks in a row stay, unlike with [`printable`].
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(|c| c.is_control() || is_invisible(c)) {
+        return Cow::Borrowed(text);
+    }
+    let shown = |c: char| match c {
+        c if c.is_whitespace() => Some(' '),
+        c => (!c.is_control() && !is_invisible(c)).then_some(c),
+    };
+    Cow::Owned(text.chars().filter_map(shown).collect())
 }
 
 /// Characters that change how others are shown: direction overrides, zero widths, byte order marks.
@@ -66,6 +81,12 @@ mod tests {
     fn escapes_cannot_reach_a_terminal() {
         check("\x1b[31mred\x1b[0m", "[31mred[0m");
         check("a\u{202e}b\u{0}c\u{9b}d", "abcd");
+    }
+
+    #[test]
+    fn one_line_keeps_all_but_what_steers() {
+        assert_eq!(one_line("p50 1  p99 2"), "p50 1  p99 2");
+        assert_eq!(one_line("\x1b[31ma\r\n\tb\u{202e}\u{9b}c"), "[31ma   bc");
     }
 
     #[test]

@@ -123,7 +123,8 @@ pub fn print_comparison(report: &ComparisonReport, color: bool, out: &mut dyn Wr
         for (number, run) in runs.iter().enumerate() {
             let name = if number == 0 { name } else { "" };
             let file = printable(&run.file, 120);
-            let known = [run.started.clone(), run.health.name().to_owned(), shown_labels(&run.labels)];
+            let known =
+                [printable(&run.started, 40), run.health.name().to_owned(), shown_labels(&run.labels)];
             let known: Vec<String> = known.into_iter().filter(|part| !part.is_empty()).collect();
             writeln!(out, "  {name:<6} {file}  ({})", known.join(", "))?;
         }

@@ -10,7 +10,7 @@ use crate::analysis::{Judgement, Outcome, Sweep, remarks, spreads};
 use crate::health::{Health, Verdict};
 use crate::plan::{Metric, Quantity, Stat, SuiteKind, shown_labels};
 use crate::summary::{Distribution, RetryAfter, STATISTICS, Statistic, Summary};
-use crate::text::printable;
+use crate::text::{one_line, printable};
 use crate::units::{show_count, show_counted, show_duration, show_fine_ms, show_share, significant};
 
 /// Writes one run: what was done, whether this client can be believed, what came of it, and what that says.
@@ -36,22 +36,29 @@ pub fn print_report(report: &Report, color: bool, out: &mut dyn Write) -> io::Re
     section("Warnings", report.warnings.iter().map(String::as_str), out)
 }
 
+// A report may come from a file that somebody else wrote: all its text goes through one of these.
+
+/// A line of the report.
+fn line(text: &str, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{}", one_line(text))
+}
+
 fn section<'a>(title: &str, lines: impl IntoIterator<Item = &'a str>, out: &mut dyn Write) -> io::Result<()> {
     let mut lines = lines.into_iter().peekable();
     if lines.peek().is_some() {
         writeln!(out, "\n{title}")?;
     }
-    lines.try_for_each(|line| writeln!(out, "  - {line}"))
+    lines.try_for_each(|said| line(&format!("  - {said}"), out))
 }
 
 fn row(name: &str, value: &str, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "  {name:<20} {value}")
+    line(&format!("  {name:<20} {value}"), out)
 }
 
 fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let plan = &report.plan;
     let scenario = plan.scenario.as_ref().map(|name| format!(": {}", printable(name, 80)));
-    writeln!(out, "vllm-loadgen {}{}", report.tool.version, scenario.unwrap_or_default())?;
+    line(&format!("vllm-loadgen {}{}", report.tool.version, scenario.unwrap_or_default()), out)?;
     row("Server", &printable(&plan.server.endpoint.shown(), 200), out)?;
     for told in plan.server.network.told() {
         row("", &printable(&told, 200), out)?;
@@ -91,8 +98,9 @@ fn health(health: &Health, color: bool, out: &mut dyn Write) -> io::Result<()> {
         Verdict::Degraded => (painted(name, "33", color), "some figures are less certain:"),
         Verdict::Invalid => (painted(name, "1;31", color), "the figures are not those of the server alone:"),
     };
-    row("Client health", &format!("{shown}: {meaning}"), out)?;
-    health.reasons.iter().try_for_each(|reason| writeln!(out, "  - {reason}"))
+    // the name may be painted
+    writeln!(out, "  {:<20} {shown}: {meaning}", "Client health")?;
+    health.reasons.iter().try_for_each(|reason| line(&format!("  - {reason}"), out))
 }
 
 pub(super) fn painted(text: &str, code: &str, color: bool) -> String {
@@ -159,7 +167,8 @@ fn thresholds(judged: &[Judgement], color: bool, out: &mut dyn Write) -> io::Res
             Outcome::Inconclusive => "33",
         };
         let verdict = painted(&format!("{:<12}", one.verdict.name()), code, color);
-        writeln!(out, "  {verdict} {:<24} {}", one.threshold, judgement(one))?;
+        write!(out, "  {verdict} ")?;
+        line(&format!("{:<24} {}", one.threshold, judgement(one)), out)?;
     }
     Ok(())
 }
@@ -210,13 +219,14 @@ pub(super) fn print_table(mut table: Table, out: &mut dyn Write) -> io::Result<(
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    table.lines().try_for_each(|line| writeln!(out, "  {}", line.trim_end()))
+    table.lines().try_for_each(|row| line(&format!("  {}", row.trim_end()), out))
 }
 
 fn latencies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let (summary, latency) = (&report.summary, &report.summary.latency);
     let rate = summary.requests.success_rate.map_or(UNKNOWN.to_owned(), show_share);
-    writeln!(out, "\nLatency in ms, of the successful requests ({rate} of all); {}", report.plan.load)?;
+    writeln!(out)?;
+    line(&format!("Latency in ms, of the successful requests ({rate} of all); {}", report.plan.load), out)?;
     let names = statistics().map(|(name, _)| name.to_owned());
     let mut table = table(["".to_owned(), "n".to_owned()].into_iter().chain(names));
     let is_open = report.plan.load.is_open();
@@ -319,15 +329,15 @@ fn errors(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
         return Ok(());
     }
     writeln!(out, "\nErrors")?;
-    for line in &summary.errors {
-        let count = show_count(line.count);
-        let group = serde_json::to_value(line.group)?;
+    for error in &summary.errors {
+        let count = show_count(error.count);
+        let group = serde_json::to_value(error.group)?;
         let group = group.as_str().unwrap_or_default();
-        writeln!(out, "  {count:>7} × {} ({group} group): {}", line.kind, line.meaning)?;
-        let times = format!("from {} to {} s", significant(line.first_s), significant(line.last_s));
-        let example = printable(&line.example, 200);
-        writeln!(out, "            {times}; e.g. request {}: {example}", line.first_request)?;
-        if let Some(RetryAfter { min, max }) = line.retry_after_s {
+        line(&format!("  {count:>7} × {} ({group} group): {}", error.kind, error.meaning), out)?;
+        let times = format!("from {} to {} s", significant(error.first_s), significant(error.last_s));
+        let example = printable(&error.example, 200);
+        line(&format!("            {times}; e.g. request {}: {example}", error.first_request), out)?;
+        if let Some(RetryAfter { min, max }) = error.retry_after_s {
             let seconds = if min == max { min.to_string() } else { format!("{min} to {max}") };
             writeln!(out, "            server says: retry after {seconds} s; nothing is sent again")?;
         }

@@ -83,7 +83,7 @@ struct Row(Vec<(String, String)>);
 
 impl Row {
     fn text(&mut self, name: &str, value: &str) {
-        self.0.push((name.to_owned(), defused(value)));
+        self.0.push((harmless(name), defused(&harmless(value))));
     }
 
     fn number(&mut self, name: &str, value: Option<impl ToString>) {
@@ -128,6 +128,11 @@ impl Row {
     }
 }
 
+/// Without control characters, which could steer a terminal; but lines and tabs of a prompt stay.
+fn harmless(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+}
+
 /// Text that a spreadsheet would take for a formula gets an apostrophe before it (OWASP, CSV injection).
 pub(super) fn defused(text: &str) -> String {
     match text.chars().next() {
@@ -154,5 +159,10 @@ mod tests {
             assert_eq!(defused(text), format!("'{text}"));
         }
         assert_eq!(defused("Small Load"), "Small Load");
+    }
+
+    #[test]
+    fn what_steers_a_terminal_is_no_part_of_a_cell() {
+        assert_eq!(harmless("a\u{1b}[31m\r\n\tb\u{9b}"), "a[31m\n\tb");
     }
 }

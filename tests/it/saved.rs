@@ -5,7 +5,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
+use serde_json::Value;
+use vllm_loadgen::plan::SuiteKind;
 use vllm_loadgen::sim::Behavior;
+use vllm_loadgen::{rebuild, report};
 
 use crate::command::{Child, code, command, err, folder, json, metric, out, run, simulator, start, succeeds};
 
@@ -44,6 +47,61 @@ fn the_report_of_a_record_log_is_the_live_one_to_the_byte() {
     succeeds(&shown);
     assert!(out(&shown).contains("Side by side"), "{}", out(&shown));
     assert_eq!(fs::read_to_string(folder.path().join("both.csv")).expect("written").lines().count(), 3);
+}
+
+#[test]
+fn no_text_of_a_result_steers_a_terminal() {
+    let (folder, server) = (folder(), faulty());
+    let url = server.url();
+    let limits = ["--threshold", "error_rate<1%", "--label", "gpu=h100"];
+    let load = ["-q", "--url", &url, "-n", "30", "--max-tokens", "3", "-o", "r.json", "--no-detail"];
+    assert_eq!(code(&run(folder.path(), &[&load[..], &limits].concat())), 99);
+    let mut whole = json(&folder.path().join("r.json"));
+    assert!(whole["summary"]["errors"][0]["kind"].is_string(), "{whole}");
+    whole["complete"] = false.into();
+    whole["stopped_by"] = "a limit".into();
+    whole["plan"]["simulated"] = "a server".into();
+    whole["health"]["reasons"] = serde_json::json!(["a reason"]);
+    whole["warnings"] = serde_json::json!(["a warning"]);
+    let mut texts = vec![];
+    places_of_text(&whole, String::new(), &mut texts);
+    let mut shown = 0;
+    for place in &texts {
+        let mut changed = whole.clone();
+        let text = changed.pointer_mut(place).expect("it is there");
+        *text = format!("{}\u{1b}[2J\u{9b}31m\r\u{7}", text.as_str().expect("text")).into();
+        let bytes = changed.to_string();
+        // some words are of a closed set
+        let Ok(report) = rebuild::read(bytes.as_bytes(), &mut []) else { continue };
+        let mut out = Vec::new();
+        report::print_report(&report, false, &mut out).expect("a vector takes all");
+        report::print_sweep(SuiteKind::Scenarios, std::slice::from_ref(&report), &mut out)
+            .expect("a vector takes all");
+        report::write_csv([&report], &mut out).expect("a vector takes all");
+        let out = String::from_utf8(out).expect("text").replace("\r\n", "\n");
+        let steers = |c: char| c.is_control() && c != '\n';
+        assert!(!out.contains(steers), "{place}");
+        shown += usize::from(out.contains("[2J31m"));
+    }
+    assert!(shown > 15, "{shown} of {texts:?}");
+}
+
+/// Adds the JSON pointer of each text in the value.
+fn places_of_text(value: &Value, place: String, found: &mut Vec<String>) {
+    match value {
+        Value::String(_) => found.push(place),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(number, item)| {
+                places_of_text(item, format!("{place}/{number}"), found);
+            });
+        }
+        Value::Object(fields) => {
+            fields.iter().for_each(|(name, field)| {
+                places_of_text(field, format!("{place}/{}", name.replace('/', "~1")), found);
+            });
+        }
+        _ => {}
+    }
 }
 
 #[test]
