@@ -116,15 +116,15 @@ fn never_sent(summary: &Summary) -> Option<String> {
     })
 }
 
-/// Below so many values a percentile has no upper confidence bound at 95 %.
-const ENOUGH_FOR_P99: u64 = 299;
+/// From so many values on the 95% interval of a p99 has an upper end: 0.99ⁿ ≤ 2.5 %.
+const ENOUGH_FOR_P99: u64 = 368;
 
 fn few_requests(summary: &Summary) -> Option<String> {
     let succeeded = summary.requests.succeeded;
     (1..ENOUGH_FOR_P99).contains(&succeeded).then(|| {
         format!(
-            "{}: too few to bound a p99 (that takes {ENOUGH_FOR_P99}); read p99 and p99.9 as \
-             the largest values seen",
+            "{}: too few for the 95% interval of a p99 to have an upper end (that takes {ENOUGH_FOR_P99}); read \
+             p99 and p99.9 as the largest values seen",
             show_counted(succeeded, "successful request")
         )
     })
@@ -263,9 +263,17 @@ mod tests {
 
     #[test]
     fn too_few_requests_are_said_to_be_few() {
-        check(&summary(100, 0), "too few to bound a p99");
+        for (count, is_few) in [(100, true), (300, true), (367, true), (368, false)] {
+            let summary = summary(count, 0);
+            let is_said = remarks(&load(), &summary).iter().any(|line| line.contains("too few for the 95%"));
+            // said just where the report shows a dash
+            let mut values = Samples::new(1);
+            (1..=count).for_each(|value| values.add(value));
+            let interval = values.into_distribution(1.0).and_then(|d| d.ci95).expect("told").p99;
+            assert_eq!((is_said, interval.high.is_none()), (is_few, is_few), "{count}");
+        }
         check(&summary(7, 0), "20 threads for 7 requests");
-        assert_eq!(remarks(&load(), &summary(300, 0)), Vec::<String>::new());
+        assert_eq!(remarks(&load(), &summary(400, 0)), Vec::<String>::new());
     }
 
     #[test]

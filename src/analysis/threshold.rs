@@ -135,7 +135,9 @@ fn verdict(metric: Metric, operator: Operator, limit: f64, found: &Estimate) -> 
         );
         return (Outcome::Inconclusive, Some(note));
     }
-    let is_near = found.interval.is_some_and(|interval| interval.holds(limit));
+    // an interval without ends, of few values, says nothing of where the limit is
+    let has_end = |interval: Interval| interval.low.is_some() || interval.high.is_some();
+    let is_near = found.interval.is_some_and(|interval| has_end(interval) && interval.holds(limit));
     let note = is_near.then(|| "the limit lies within the interval: chance may decide".to_owned());
     (if is_kept { Outcome::Passed } else { Outcome::Failed }, note)
 }
@@ -199,6 +201,9 @@ mod tests {
         check("ttft.p99<500ms", few(400.0, 299), Outcome::Passed, near);
         check("ttft.p99<500ms", few(600.0, 10), Outcome::Failed, near);
         check("ttft.p99>3ms", few(600.0, 1), Outcome::Passed, near);
+        let endless = Some(Estimate { value: 600.0, interval: Some(Interval::default()), n: 2 });
+        check("ttft.p99>3ms", endless, Outcome::Passed, None);
+        check("ttft.p99<3ms", endless, Outcome::Failed, None);
         let note = Some("100 requests cannot show it at 95%; it takes 299");
         check("error_rate<1%", Some(found(0.0, 0.0, 0.037, 100)), Outcome::Inconclusive, note);
         check("success_rate>99%", Some(found(1.0, 0.963, 1.0, 100)), Outcome::Inconclusive, note);

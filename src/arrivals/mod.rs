@@ -4,6 +4,7 @@
 mod shape;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use rand_distr::{Distribution, Exp1, Gamma};
@@ -24,6 +25,12 @@ pub struct Arrivals {
     pub process: Process,
 }
 
+/// Shapes of gamma arrivals that can be drawn from: beyond, gaps are all nothing but one, or all alike.
+pub const BURSTINESS: RangeInclusive<f64> = 0.001..=1_000.0;
+
+/// The least rate at its peak that makes a run, per second: one request a day.
+pub const LEAST_RATE: f64 = 1.0 / 86_400.0;
+
 /// How the gaps between arrivals are drawn. Each has the mean `1 ÷ rate`, where the rate is steady.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "process", rename_all = "snake_case")]
@@ -34,7 +41,7 @@ pub enum Process {
     Poisson,
     /// Gamma with this shape: 1 is Poisson, below 1 is burstier, above is more even. vLLM's `--burstiness`.
     Gamma {
-        /// The shape, above 0.
+        /// The shape, within [`BURSTINESS`]; what is beyond is taken as the end that is nearer.
         burstiness: f64,
     },
 }
@@ -50,7 +57,10 @@ impl Arrivals {
         let mut timeline = self.shape.timeline();
         let mut generator = random::stream(seed, Purpose::Arrivals, 0);
         let gamma = match process {
-            Process::Gamma { burstiness } => Gamma::new(burstiness, 1.0 / burstiness).ok(),
+            Process::Gamma { burstiness } => {
+                let shape = burstiness.clamp(*BURSTINESS.start(), *BURSTINESS.end());
+                Gamma::new(shape, 1.0 / shape).ok()
+            }
             _ => None,
         };
         let mut sum_of_gaps = 0.0;

@@ -1,7 +1,7 @@
 //! When requests arrive by themselves: how often, how evenly, and what cannot stand beside that.
 
 use super::Findings;
-use crate::arrivals::{Arrivals, Process, Shape};
+use crate::arrivals::{Arrivals, BURSTINESS, LEAST_RATE, Process, Shape};
 use crate::error::Mistake;
 use crate::plan::draft::{ArrivalName, Draft, Given, Origin};
 use crate::plan::{Extent, defaults};
@@ -26,6 +26,10 @@ impl Draft {
             return None;
         };
         self.disagreeing(shape, found);
+        if shape.value.peak() < LEAST_RATE {
+            let problem = "less than one request a day; write a higher rate, such as 0.1";
+            found.add(Mistake::new(shape.origin.to_string(), problem));
+        }
         let process = match shape.value {
             Shape::AtOnce => {
                 self.no_process("says nothing at --request-rate inf: every request is due at once", found);
@@ -104,8 +108,10 @@ impl Draft {
             (Some(ArrivalName::Gamma), None) => Process::Gamma { burstiness: 1.0 },
             (_, Some(burstiness)) => Process::Gamma { burstiness: burstiness.value },
         };
-        if let Some(given) = self.burstiness.as_ref().filter(|b| !(b.value.is_finite() && b.value > 0.0)) {
-            found.add(given.mistake(given.value, "write a number above 0, such as 0.5"));
+        if let Some(given) = self.burstiness.as_ref().filter(|given| !BURSTINESS.contains(&given.value)) {
+            let (least, most) = BURSTINESS.into_inner();
+            let problem = format!("write a number from {least} to {most}, such as 0.5");
+            found.add(given.mistake(given.value, problem));
         }
         Some(process)
     }

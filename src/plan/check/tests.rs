@@ -180,6 +180,33 @@ fn a_rate_makes_an_open_loop_with_threads_to_hold_it() {
     assert_eq!(bursty.arrivals.map(|a| a.process), Some(Process::Gamma { burstiness: 0.5 }));
 }
 
+#[test]
+fn arrivals_that_nothing_can_be_drawn_from_are_refused() {
+    let gamma = |burstiness: f64| Draft {
+        request_rate: flag("--request-rate", Shape::parse_rate("5").expect("a rate")),
+        burstiness: flag("--burstiness", burstiness),
+        ..draft()
+    };
+    for within in [0.001, 1_000.0] {
+        assert!(gamma(within).check(&mut no_server).is_ok(), "{within}");
+    }
+    for beyond in [0.0, -1.0, 1e-320, 0.000_9, 1_001.0, f64::INFINITY, f64::NAN] {
+        let want = format!("--burstiness '{beyond}': write a number from 0.001 to 1000, such as 0.5");
+        assert_eq!(mistakes(&gamma(beyond)), [want]);
+    }
+    let rate = |text: &str| flag("--request-rate", Shape::parse_rate(text).expect("a rate"));
+    let why = "less than one request a day; write a higher rate, such as 0.1";
+    for slow in ["1e-300", "0.0000115"] {
+        assert_eq!(
+            mistakes(&Draft { request_rate: rate(slow), ..draft() }),
+            [format!("--request-rate: {why}")]
+        );
+    }
+    assert!(Draft { request_rate: rate("0.0000116"), ..draft() }.check(&mut no_server).is_ok());
+    assert_eq!(mistakes(&Draft { ramp_up: ramp("0:1e-300:9s"), ..draft() }), [format!("--ramp-up: {why}")]);
+    assert_eq!(mistakes(&Draft { stages: stages("0:1s,1e-9:9s"), ..draft() }), [format!("--stages: {why}")]);
+}
+
 fn ramp(text: &str) -> Option<Given<Shape>> {
     flag("--ramp-up", Shape::parse_ramp(text).expect(text))
 }
