@@ -49,8 +49,9 @@ pub fn run(mut order: RunOrder, stop: &Stop, streams: &mut Streams<'_>) -> Resul
     if let Some(plan) = suite.plans.first().filter(|_| !is_warned) {
         warn(&plan.server, streams);
     }
-    let files = Files::create(&suite)?;
+    // an address that cannot be had leaves no empty files behind
     let live = suite.outputs.metrics_listen.map(|address| Live::start(address, streams)).transpose()?;
+    let files = Files::create(&suite)?;
     let code = make_runs(&suite, files, live, &order, stop, streams);
     if let Some(simulator) = &simulator {
         remark_hits(simulator, streams);

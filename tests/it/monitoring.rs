@@ -249,8 +249,11 @@ fn a_run_is_scraped_while_it_goes_on_and_once_after() {
 fn an_address_that_cannot_be_had_costs_no_request() {
     let (folder, server) = (folder(), simulator());
     let taken = server.address().to_string();
-    let ran = run(folder.path(), &["-q", "--url", &server.url(), "-n", "4", "--metrics-listen", &taken]);
+    let words =
+        ["-q", "--url", &server.url(), "-n", "4", "--metrics-listen", &taken, "--record-log", "run.jsonl"];
+    let ran = run(folder.path(), &words);
     assert_eq!(code(&ran), 1);
+    assert!(!folder.path().join("run.jsonl").exists(), "no empty file is left behind");
     assert!(err(&ran).contains("choose another --metrics-listen"), "{}", err(&ran));
     assert!(server.served().is_empty());
     let wrong = run(folder.path(), &["--simulate", "--metrics-listen", "everywhere"]);

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{TrendReport, TrendSeries, cell, heading, latest_cell};
 use crate::analysis::{Change, Trend};
 use crate::report::console::{painted, print_table, table};
-use crate::text::printable;
+use crate::text::{one_line, printable};
 use crate::units::show_counted;
 
 /// Runs that a table shows at most, the latest.
@@ -81,11 +81,12 @@ fn list(title: &str, lines: &[(Change, String)], color: bool, out: &mut dyn Writ
 }
 
 fn paint(text: &str, verdict: Change, color: bool) -> String {
+    let text = &one_line(text);
     match verdict {
         Change::Worse => painted(text, "1;31", color),
         Change::Inconclusive => painted(text, "33", color),
         Change::Better => painted(text, "32", color),
-        Change::Same => text.to_owned(),
+        Change::Same => text.to_string(),
     }
 }
 
