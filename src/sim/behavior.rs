@@ -103,6 +103,8 @@ impl Behavior {
             not_negative("slowdown", self.slowdown),
             share("fail", self.fail),
             self.faults.check().err(),
+            (self.faults.refused_share().is_some() && !cfg!(target_os = "linux"))
+                .then(|| "refuse can be had on Linux only".to_owned()),
             self.model.is_empty().then(|| "model has no name".to_owned()),
             self.keep_alive.is_zero().then(|| "keep-alive of no time at all".to_owned()),
             self.api_key.as_ref().is_some_and(unusable_key).then(|| "api key cannot be sent".to_owned()),

@@ -25,7 +25,11 @@ pub fn serve(model: &Model, stream: &TcpStream, stop: &Stop) -> io::Result<()> {
             Ok(request) => request,
             Err(trouble) => return turn_away(stream, trouble),
         };
-        let persistence = head.persistence;
+        // a kept connection cannot be refused
+        let persistence = match model.behavior.faults.refused_share() {
+            Some(_) => Persistence::Close,
+            None => head.persistence,
+        };
         let received = inbox.source().arrival();
         api::respond(model, head, &body, received, &Line { stream, stop, persistence })?;
         if persistence == Persistence::Close {

@@ -214,10 +214,18 @@ impl fmt::Display for Percent {
 
 /// Which faults come, and how often. No request is hit by two.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Faults(Vec<(Fault, Percent)>);
+pub struct Faults {
+    of_requests: Vec<(Fault, Percent)>,
+    /// How much of the time the port is shut.
+    refuse: Option<Percent>,
+}
+
+/// The fault that hits connections: whoever is refused has sent no request that could be drawn.
+const REFUSE: &str = "refuse";
 
 impl Faults {
-    /// Adds a fault as typed: its name and a percentage of requests, such as `reset=5` or `stall=0.5%`.
+    /// Adds a fault as typed: its name and a percentage of requests, such as `reset=5` or `stall=0.5%`; for `refuse`, of
+    /// the time.
     ///
     /// ```
     /// use vllm_loadgen::sim::Faults;
@@ -234,18 +242,26 @@ impl Faults {
     pub fn add(&mut self, text: &str) -> Result<(), String> {
         let (name, percent) = text.split_once('=').unwrap_or((text, ""));
         let name = name.trim();
-        let Some(fault) = Fault::named(name) else {
+        let fault = Fault::named(name);
+        if fault.is_none() && name != REFUSE {
             return Err(unknown(name));
-        };
+        }
         let percent = Percent::parse(percent).ok_or_else(|| {
             format!(
                 "not a percentage; write {name}=5 for 5 of 100 requests, from 0 to 100, fractions allowed"
             )
         })?;
-        if self.0.iter().any(|(known, _)| *known == fault) {
+        let is_known = match fault {
+            Some(fault) => self.of_requests.iter().any(|(known, _)| *known == fault),
+            None => self.refuse.is_some(),
+        };
+        if is_known {
             return Err(format!("{name} is given twice; give it once"));
         }
-        self.0.push((fault, percent));
+        match fault {
+            Some(fault) => self.of_requests.push((fault, percent)),
+            None => self.refuse = Some(percent),
+        }
         Ok(())
     }
 
@@ -254,7 +270,7 @@ impl Faults {
     /// # Errors
     /// When the shares add up to more than all requests.
     pub fn check(&self) -> Result<(), String> {
-        let sum = self.0.iter().map(|(_, percent)| percent.0).sum();
+        let sum = self.of_requests.iter().map(|(_, percent)| percent.0).sum();
         if sum <= ALL_REQUESTS {
             return Ok(());
         }
@@ -263,12 +279,23 @@ impl Faults {
 
     /// Whether no fault is asked for.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.of_requests.is_empty() && self.refuse.is_none()
+    }
+
+    /// Share of the time in which connections are refused, above 0 to 1. `None` where none ever is.
+    pub fn refused_share(&self) -> Option<f64> {
+        self.refuse.filter(|percent| percent.0 > 0).map(|percent| percent.0 as f64 / ALL_REQUESTS as f64)
+    }
+
+    /// Names and percentages, as given.
+    fn rows(&self) -> impl Iterator<Item = (&'static str, Percent)> {
+        let of_requests = self.of_requests.iter().map(|(fault, percent)| (fault.name(), *percent));
+        of_requests.chain(self.refuse.map(|percent| (REFUSE, percent)))
     }
 
     /// The fault that hits the request of this number, if one does. Hangs on the seed and the number only.
     pub fn draw(&self, seed: u64, number: u64) -> Option<Fault> {
-        if self.is_empty() {
+        if self.of_requests.is_empty() {
             return None;
         }
         let mut random = random::stream(seed, Purpose::Faults, number);
@@ -276,7 +303,7 @@ impl Faults {
         let _ = random.next_u64();
         let drawn = (u128::from(random.next_u64()) * u128::from(ALL_REQUESTS)) >> 64;
         let mut below = 0;
-        self.0.iter().find_map(|(fault, percent)| {
+        self.of_requests.iter().find_map(|(fault, percent)| {
             below += u128::from(percent.0);
             (drawn < below).then_some(*fault)
         })
@@ -284,21 +311,15 @@ impl Faults {
 }
 
 fn unknown(name: &str) -> String {
-    if name == "refuse" {
-        // whoever listens has accepted before it knows
-        return "a server that listens cannot refuse single connections; use reset, or measure a port where \
-                nothing listens"
-            .to_owned();
-    }
-    let names: Vec<&str> = FAULTS.iter().map(|(_, name, _)| *name).collect();
+    let names: Vec<&str> = FAULTS.iter().map(|(_, name, _)| *name).chain([REFUSE]).collect();
     format!("unknown fault '{name}'; expected one of {}", names.join(", "))
 }
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, (fault, percent)) in self.0.iter().enumerate() {
+        for (number, (name, percent)) in self.rows().enumerate() {
             let separator = if number == 0 { "" } else { ", " };
-            write!(f, "{separator}{fault} {percent}")?;
+            write!(f, "{separator}{name} {percent}")?;
         }
         Ok(())
     }
@@ -307,9 +328,9 @@ impl fmt::Display for Faults {
 /// Names to percentages.
 impl Serialize for Faults {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (fault, percent) in &self.0 {
-            map.serialize_entry(fault.name(), &(percent.0 as f64 / ONE_PERCENT as f64))?;
+        let mut map = serializer.serialize_map(None)?;
+        for (name, percent) in self.rows() {
+            map.serialize_entry(name, &(percent.0 as f64 / ONE_PERCENT as f64))?;
         }
         map.end()
     }
@@ -365,7 +386,19 @@ mod tests {
         }
         refused(&["resett=5"], "unknown fault 'resett'; expected one of close, reset");
         refused(&["reset=5", "reset=1"], "twice");
-        refused(&["refuse=5"], "nothing listens");
+        refused(&["refuse=5", "refuse=5"], "twice");
+    }
+
+    #[test]
+    fn to_refuse_takes_time_and_no_requests() {
+        let faults = faults(&["refuse=25", "close=100"]).expect("two");
+        assert_eq!(faults.refused_share(), Some(0.25));
+        assert_eq!(faults.to_string(), "close 100%, refuse 25%");
+        assert_eq!(faults.draw(1, 1), Some(Fault::Close));
+        let json = serde_json::to_value(&faults).expect("plain data");
+        assert_eq!(json, serde_json::json!({"close": 100.0, "refuse": 25.0}));
+        let never = super::tests::faults(&["refuse=0"]).expect("one");
+        assert_eq!((never.refused_share(), never.draw(1, 1)), (None, None));
     }
 
     #[test]

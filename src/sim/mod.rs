@@ -11,6 +11,7 @@ mod behavior;
 mod bend;
 mod capacity;
 mod connection;
+mod door;
 mod events;
 mod fault;
 mod gzip;

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::answer::{Faulted, Model, Served};
 use super::behavior::Behavior;
+use super::door::{self, Door};
 use super::fault::Fault;
 use super::http::Persistence;
 use super::refusal::Refusal;
@@ -50,16 +51,23 @@ impl Simulator {
     /// When the behavior makes no sense ([`Behavior::check`]), the address cannot be had, or no thread can be started.
     pub fn start(behavior: Behavior, address: SocketAddr) -> io::Result<Self> {
         behavior.check().map_err(|mistakes| io::Error::new(io::ErrorKind::InvalidInput, mistakes))?;
-        let listener = Arc::new(TcpListener::bind(address)?);
+        let door = behavior.faults.refused_share().map(Door::new);
+        let listener = Arc::new(match door {
+            Some(_) => door::bind(address)?,
+            None => TcpListener::bind(address)?,
+        });
         // std asks for a line of 128, and a burst of connections is longer
         socket::listen(&*listener, Backlog::MAXALLOWABLE)?;
+        if door.as_ref().is_some_and(Door::is_always_shut) {
+            door::shut(&listener)?;
+        }
         if behavior.keep_log {
             arrival::stamp(&*listener);
         }
         let address = listener.local_addr()?;
         let model = Arc::new(Model::new(behavior));
         let (stopper, stop) = stop_pair();
-        let reception = Reception { model: Arc::clone(&model), listener: Arc::clone(&listener), stop };
+        let reception = Reception { model: Arc::clone(&model), listener: Arc::clone(&listener), door, stop };
         let reception =
             thread::Builder::new().name("sim-accept".to_owned()).spawn(move || reception.open())?;
         Ok(Self { model, listener, address, stopper: Some(stopper), reception: Some(reception) })
@@ -142,6 +150,8 @@ impl Drop for Simulator {
 struct Reception {
     model: Arc<Model>,
     listener: Arc<TcpListener>,
+    /// Shuts the port at times, if that was asked for.
+    door: Option<Door>,
     stop: Stop,
 }
 
@@ -152,6 +162,13 @@ impl Reception {
     fn open(&self) {
         let guests = Guests::default();
         thread::scope(|scope| {
+            if let Some(door) = &self.door
+                && let Err(error) = thread::Builder::new()
+                    .name("sim-door".to_owned())
+                    .spawn_scoped(scope, || door.open_and_shut(&self.listener, &self.stop))
+            {
+                warn!("simulated server has no thread to shut its port: {error}");
+            }
             for number in 0.. {
                 let accepted = self.listener.accept();
                 if self.stop.requested() {
@@ -159,6 +176,8 @@ impl Reception {
                 }
                 match accepted {
                     Ok((stream, _)) => self.admit(scope, &guests, number, stream),
+                    Err(error)
+                        if self.door.as_ref().is_some_and(|door| door.waits_after(&error, &self.stop)) => {}
                     Err(error) => {
                         warn!("simulated server cannot accept a connection: {error}");
                         // out of descriptors, most likely: until others close there is nothing to do

@@ -186,6 +186,37 @@ fn many_faults_at_once_are_counted_as_the_server_logs_them() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_port_that_is_shut_refuses_all_and_one_that_is_at_times_refuses_some() {
+    let kinds = |report: &Value| -> BTreeMap<String, u64> {
+        let lines = report["summary"]["errors"].as_array().expect("a list");
+        let count = |line: &Value| {
+            (line["kind"].as_str().expect("a name").to_owned(), line["count"].as_u64().expect("a count"))
+        };
+        lines.iter().map(count).collect()
+    };
+    let shut = measure(&with_faults(&["refuse=100"]), &["-n", "8", "-t", "4", "--model", "m"]);
+    assert_eq!(kinds(&shut), BTreeMap::from([("connect_refused".to_owned(), 8)]));
+
+    // paced, so that the run meets many openings and shuttings whatever the machine does
+    let server = with_faults(&["refuse=50"]);
+    let report = measure(
+        &server,
+        &["-n", "100", "-t", "4", "--request-rate", "100", "--model", server.behavior().model.as_str()],
+    );
+    let requests = &report["summary"]["requests"];
+    let kinds = kinds(&report);
+    assert!(kinds.get("connect_refused").is_some_and(|count| *count > 0), "{kinds:?}");
+    assert!(requests["succeeded"].as_u64().is_some_and(|count| count > 0), "{requests}");
+    assert_eq!(requests["sent"], 100);
+    // a connection made as the port shuts is reset
+    assert!(
+        kinds.keys().all(|kind| ["connect_refused", "reset_before_reply"].contains(&kind.as_str())),
+        "{kinds:?}"
+    );
+}
+
+#[test]
 fn the_seed_says_which_requests_are_hit_whatever_the_threads_do() {
     let hit = |seed, threads: &str| -> BTreeSet<String> {
         let mut faults = Faults::default();
@@ -273,7 +304,7 @@ fn faults_are_typed_alike_for_both_commands() {
         (&["--behavior", "fault=reset=5,fault=nonsense=5"], "unknown fault 'nonsense'"),
         (&["simulate", "--fault", "reset=60", "--fault", "stall=50"], "add up to 110%"),
         (&["simulate", "--fault", "reset"], "--fault 'reset': not a percentage"),
-        (&["simulate", "--fault", "refuse=5"], "nothing listens"),
+        (&["simulate", "--fault", "refuse=101"], "--fault 'refuse=101': not a percentage"),
     ] {
         let output = run(words);
         assert_eq!(code(&output), 2, "{words:?}: {}", err(&output));
