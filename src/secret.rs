@@ -98,9 +98,8 @@ const SHORTEST: usize = 6;
 
 /// A URL fit to be shown: without user name and password, and without the values of query fields that carry secrets.
 pub fn shown_url(url: &str) -> String {
-    let (address, query) = url.split_once('?').map_or((url, None), |(address, query)| (address, Some(query)));
-    let address = without_userinfo(address);
-    let Some(query) = query else { return address };
+    let url = without_userinfo(url);
+    let Some((address, query)) = url.split_once('?') else { return url };
     let masked = query.split('&').map(|field| match field.split_once('=') {
         Some((name, _)) if is_secret_field(name) => format!("{name}={MASK}"),
         _ => field.to_owned(),
@@ -117,11 +116,22 @@ pub fn is_secret_field(name: &str) -> bool {
 fn without_userinfo(url: &str) -> String {
     // what has no scheme may have a password nevertheless
     let (scheme, rest) = url.find("://").map_or(("", url), |at| url.split_at(at + 3));
-    let host_end = rest.find(['/', '#']).unwrap_or(rest.len());
-    match rest[..host_end].rfind('@') {
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let userinfo = match authority.rfind('@') {
+        // a password with a / or a ? that should have been percent-encoded
+        None if !has_port_or_none(authority) => rest.rfind('@'),
+        found => found,
+    };
+    match userinfo {
         Some(at) => format!("{scheme}{MASK}@{}", &rest[at + 1..]),
         None => url.to_owned(),
     }
+}
+
+/// Whether what follows a host's last colon, if it has one, is a port; the colons of `[::1]` are none.
+fn has_port_or_none(authority: &str) -> bool {
+    let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
+    port.ends_with(']') || port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -195,5 +205,15 @@ mod tests {
         );
         assert_eq!(shown_url("host"), "host");
         assert_eq!(shown_url("me:pw@host:80/a@b"), "***@host:80/a@b");
+        assert_eq!(shown_url("http://[::1]:80/a@b"), "http://[::1]:80/a@b");
+        assert_eq!(shown_url("http://[::1]/a@b?key=k"), "http://[::1]/a@b?key=***");
+    }
+
+    #[test]
+    fn a_password_that_is_not_encoded_is_masked_whole() {
+        for url in ["http://me:p/w@host/v1", "http://me:p?w@host/v1", "http://me:p#w@x/@host/v1"] {
+            assert_eq!(shown_url(url), "http://***@host/v1", "{url}");
+        }
+        assert_eq!(shown_url("me:p/w@host"), "***@host");
     }
 }

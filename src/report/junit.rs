@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use super::Report;
 use super::judged::judgement;
 use crate::analysis::Outcome;
+use crate::text::is_invisible;
 
 /// One case of a suite.
 pub(super) struct Case {
@@ -72,7 +73,8 @@ fn write_case(kind: &str, case: &Case, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "</testcase>")
 }
 
-/// Text within an element or a quoted attribute; characters that XML 1.0 does not know are dropped.
+/// Text within an element or a quoted attribute; characters that XML 1.0 does not know, or that steer a terminal, are
+/// dropped.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -82,7 +84,7 @@ fn escaped(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\n' | '\r' | '\t' => out.push(' '),
-            c if c < ' ' || matches!(c, '\u{fffe}' | '\u{ffff}') => {}
+            c if c.is_control() || is_invisible(c) || matches!(c, '\u{fffe}' | '\u{ffff}') => {}
             c => out.push(c),
         }
     }
@@ -98,7 +100,7 @@ mod tests {
         let case = |name: &str, outcome| Case {
             name: name.to_owned(),
             outcome,
-            message: "5 > 4 \u{1b}[0m".to_owned(),
+            message: "5 > 4 \u{1b}\u{9b}\u{202e}[0m".to_owned(),
         };
         let cases = vec![
             case("a<b", Outcome::Passed),

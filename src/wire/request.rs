@@ -86,22 +86,20 @@ pub struct Ask {
 }
 
 fn without_secrets<S: Serializer>(extra: &Map<String, Value>, serializer: S) -> Result<S::Ok, S::Error> {
-    masked(&Value::Object(extra.clone())).serialize(serializer)
+    masked(&Value::Object(extra.clone()), false).serialize(serializer)
 }
 
-/// The value with the texts under names that carry secrets masked.
-fn masked(value: &Value) -> Value {
+/// The value with the texts under names that carry secrets masked, at whatever depth.
+fn masked(value: &Value, is_secret: bool) -> Value {
     match value {
+        Value::String(_) if is_secret => MASK.into(),
         Value::Object(fields) => Value::Object(
             fields
                 .iter()
-                .map(|(name, value)| match value {
-                    Value::String(_) if is_secret_field(name) => (name.clone(), MASK.into()),
-                    value => (name.clone(), masked(value)),
-                })
+                .map(|(name, value)| (name.clone(), masked(value, is_secret || is_secret_field(name))))
                 .collect(),
         ),
-        Value::Array(items) => items.iter().map(masked).collect(),
+        Value::Array(items) => items.iter().map(|item| masked(item, is_secret)).collect(),
         other => other.clone(),
     }
 }
@@ -279,6 +277,18 @@ mod tests {
             &Ask { temperature: Some(f64::NAN), ..ask(Dialect::Completions) },
             json!({"model": "m", "prompt": PROMPT}),
         );
+    }
+
+    #[test]
+    fn texts_under_names_of_secrets_are_sent_and_not_shown() {
+        let extra =
+            json!({"max_tokens": 3, "auth": {"user": "u", "ways": ["w", {"pin": "p"}]}, "a": "shown"});
+        let ask = with_extra(Dialect::Chat, extra.clone());
+        assert_eq!(serde_json::from_slice::<Value>(&ask.body("")).unwrap()["auth"], extra["auth"]);
+        let shown = serde_json::to_value(&ask).expect("plain data");
+        let want =
+            json!({"max_tokens": 3, "auth": {"user": "***", "ways": ["***", {"pin": "***"}]}, "a": "shown"});
+        assert_eq!(shown["extra"], want);
     }
 
     #[test]
