@@ -281,6 +281,12 @@ impl Date {
         text.parse().ok().map(Self)
     }
 
+    /// Reads a date of an HTTP header, such as `Sun, 06 Nov 1994 08:49:37 GMT`; `None` if it is none.
+    pub fn parse_http(text: &str) -> Option<Self> {
+        let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+        Some(Self(date))
+    }
+
     /// Milliseconds since 1970.
     pub fn unix_ms(self) -> i64 {
         self.0.as_millisecond()

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::backend::{Chunk, Exchange, Head, Trace};
-use crate::clock::Moment;
+use crate::clock::{Date, Moment};
 use crate::failure::{Failure, FailureKind};
 use crate::observe;
 use crate::record::{Connection, Moments, Outcome, Phase, Record, TokenEvent};
@@ -84,14 +84,14 @@ impl Intake {
         for (name, value) in head.headers {
             self.timings.extend(observe::timing_header(name, value));
         }
-        self.retry_after = head.header("retry-after").and_then(seconds);
+        self.retry_after = head.header("retry-after").and_then(|value| wait(value, head.header("date")));
         self.location =
             head.header("location").filter(|_| (300..400).contains(&head.status)).map(str::to_owned);
-        self.body = if (200..300).contains(&head.status) {
-            if let Some(coding) = coding(head) {
-                self.body = Body::Encoded(coding.to_owned());
-                return;
-            }
+        if let Some(coding) = coding(head) {
+            self.body = Body::Encoded(coding.to_owned());
+            return;
+        }
+        self.body = if is_success(head.status) {
             let form = Form::of_content_type(head.header("content-type").unwrap_or_default());
             self.seen.is_stream = form == Form::Stream;
             Body::Reply(Box::new(ReplyReader::new(self.dialect, form)))
@@ -155,18 +155,26 @@ impl Intake {
         }
     }
 
+    /// The failure of a reply whose status is none of success.
+    fn refusal(&mut self, message: impl FnOnce() -> String) -> Failure {
+        let status = self.status.unwrap_or_default();
+        let message = self.location.take().map_or_else(message, redirected);
+        Failure::new(FailureKind::Http(status), message).with_retry_after(self.retry_after)
+    }
+
     /// What the reply said, and the one failure if there is any: what the server said of itself comes before how the
     /// transport ended.
     fn conclude(&mut self, broken: Option<Failure>, end: Moment) -> (Answer, Option<Failure>) {
         match std::mem::replace(&mut self.body, Body::Unknown) {
             Body::Unknown => (Answer::default(), broken.or_else(|| Some(no_head()))),
-            Body::Error(body) => {
-                let status = self.status.unwrap_or_default();
-                let message = self.location.take().map_or_else(|| wire::error_message(&body), redirected);
-                let failure = Failure::new(FailureKind::Http(status), message);
-                (Answer::default(), Some(failure.with_retry_after(self.retry_after)))
+            Body::Error(body) => (Answer::default(), Some(self.refusal(|| wire::error_message(&body)))),
+            Body::Encoded(coding) if self.status.is_some_and(is_success) => {
+                (Answer::default(), broken.or_else(|| Some(encoded(&coding))))
             }
-            Body::Encoded(coding) => (Answer::default(), broken.or_else(|| Some(encoded(&coding)))),
+            Body::Encoded(coding) => {
+                let message = || format!("its message is encoded as '{coding}', which was not asked for");
+                (Answer::default(), Some(self.refusal(message)))
+            }
             Body::Reply(reader) => {
                 let mut answer = reader.finish(&mut |event| self.seen.note(&event, end));
                 let told = answer.failure.take();
@@ -178,10 +186,18 @@ impl Intake {
     }
 }
 
-/// `Retry-After` in seconds. A date, the other form, hangs on the server's clock and is left out.
-fn seconds(value: &str) -> Option<Duration> {
-    let is_whole = value.bytes().all(|byte| byte.is_ascii_digit());
-    value.parse().ok().filter(|_| is_whole).map(Duration::from_secs)
+fn is_success(status: u16) -> bool {
+    (200..300).contains(&status)
+}
+
+/// `Retry-After` (RFC 9110 10.2.3): seconds, or a date, which is counted from the reply's own `Date`, for this machine's
+/// clock is another. `None` for what is neither, and for a date in a reply without one.
+fn wait(value: &str, date: Option<&str>) -> Option<Duration> {
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return value.parse().ok().map(Duration::from_secs);
+    }
+    let (until, from) = (Date::parse_http(value)?, Date::parse_http(date?)?);
+    Some(Duration::from_millis(u64::try_from(until.unix_ms() - from.unix_ms()).unwrap_or(0)))
 }
 
 fn redirected(location: String) -> String {
@@ -237,5 +253,46 @@ fn connection(trace: &Trace) -> Connection {
         tcp: trace.tcp,
         tls: trace.tls,
         stale_retry: trace.stale_retry,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_told_in_seconds_or_as_a_date_of_the_servers_clock() {
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        for (value, from, want) in [
+            ("120", None, Some(120)),
+            ("0", Some(date), Some(0)),
+            ("Sun, 06 Nov 1994 08:51:37 GMT", Some(date), Some(120)),
+            // in the past: at once
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(date), Some(0)),
+            ("Sun, 06 Nov 1994 08:51:37 GMT", None, None),
+            ("Sun, 06 Nov 1994 08:51:37 GMT", Some("today"), None),
+            ("", Some(date), None),
+            ("-1", Some(date), None),
+            ("1.5", Some(date), None),
+            ("99999999999999999999999", Some(date), None),
+            ("soon", Some(date), None),
+        ] {
+            assert_eq!(wait(value, from), want.map(Duration::from_secs), "{value} {from:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_that_is_compressed_is_of_its_status_and_shows_no_bytes() {
+        let mut intake = Intake::new(Dialect::Chat);
+        let headers = [("content-encoding", "gzip"), ("retry-after", "7")];
+        intake.take(Chunk::Head(Head { status: 503, headers: &headers }));
+        intake.take(Chunk::Body { at: Moment::default(), bytes: b"\x1f\x8b\x08" });
+        let (_, failure) = intake.conclude(None, Moment::default());
+        let failure = failure.expect("a refusal");
+        assert_eq!(
+            (failure.kind, failure.retry_after),
+            (FailureKind::Http(503), Some(Duration::from_secs(7)))
+        );
+        assert_eq!(failure.message, "its message is encoded as 'gzip', which was not asked for");
     }
 }
