@@ -27,10 +27,14 @@ pub(super) struct RunFiles {
 }
 
 impl RunFiles {
-    /// Takes away the files of a run that is not begun. All but its record log are not there yet.
+    /// Takes away the files of a run that is not begun. All but its record log are not there yet, and a log with
+    /// something in it is of a run that was.
     pub(super) fn leave(self) {
         if let Some((path, log)) = self.log {
             drop(log);
+            if std::fs::metadata(&path).is_ok_and(|file| file.len() > 0) {
+                return;
+            }
             if let Err(cause) = std::fs::remove_file(&path) {
                 log::warn!("{}: {cause}; it is the record log of a run that was not begun", path.display());
             }
@@ -47,21 +51,26 @@ impl Files {
             let saved = outputs.save_to.as_ref().map(|folder| saved_path(folder, plan, date, &mut taken));
             let saved_log =
                 saved.as_ref().filter(|_| outputs.detail).map(|path| path.with_extension("jsonl"));
-            let paths = outputs.json.iter().cloned().chain(saved);
-            let json =
-                paths.map(|path| OutputFile::create(&path, outputs.overwrite)).collect::<Result<_, _>>()?;
-            let log = outputs.record_log.clone().or(saved_log);
-            let log = log.map(|path| record_log(path, outputs.overwrite)).transpose()?;
+            let typed = |path: &PathBuf| OutputFile::create(path, outputs.overwrite);
+            let json = outputs.json.iter().map(typed);
+            let json = json.chain(saved.iter().map(|path| OutputFile::create_numbered(path)));
+            let json = json.collect::<Result<_, _>>()?;
+            let log = match &outputs.record_log {
+                Some(path) => Some(typed(path)?),
+                None => saved_log.map(|path| OutputFile::create_numbered(&path)).transpose()?,
+            };
+            let log = log.map(record_log).transpose()?;
             let vllm =
                 outputs.vllm.as_ref().map(|path| OutputFile::create(path, outputs.overwrite)).transpose()?;
             runs.push(RunFiles { json, log, vllm: vllm.map(|file| (file, VllmRows::default())) });
         }
-        let csv = match &outputs.csv {
-            None => None,
-            Some(Csv::File(path)) => Some(path.clone()),
-            Some(Csv::Folder(folder)) => Some(folder.join(format!("comparison_{}.csv", date.compact()))),
-        };
-        let csv = csv.map(|path| OutputFile::create(&path, outputs.overwrite)).transpose()?;
+        let csv = outputs.csv.as_ref().map(|csv| match csv {
+            Csv::File(path) => OutputFile::create(path, outputs.overwrite),
+            Csv::Folder(folder) => {
+                OutputFile::create_numbered(&folder.join(format!("comparison_{}.csv", date.compact())))
+            }
+        });
+        let csv = csv.transpose()?;
         let junit = outputs.junit.as_ref();
         let junit = junit.map(|path| OutputFile::create(path, outputs.overwrite)).transpose()?;
         let schedule = outputs.schedule.as_ref();
@@ -96,21 +105,26 @@ impl Pages {
     }
 }
 
-fn record_log(path: PathBuf, overwrite: bool) -> Result<(PathBuf, RecordLog), Error> {
+fn record_log(file: OutputFile) -> Result<(PathBuf, RecordLog), Error> {
+    let (path, file) = file.grow()?;
     let gzip = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"));
-    let file = OutputFile::create_growing(&path, overwrite)?;
     Ok((path, RecordLog::new(file, gzip)))
 }
 
-/// A path that no other run of the suite has: runs that are alike are numbered.
+/// A path that no other run of the suite has, and no run that was begun in the same second: runs that are alike are
+/// numbered.
 fn saved_path(folder: &Path, plan: &Plan, date: Date, taken: &mut HashSet<PathBuf>) -> PathBuf {
-    let mut path = folder.join(report::file_name(plan, date, "json"));
-    let mut number = 2;
-    while !taken.insert(path.clone()) {
-        path = folder.join(report::file_name(plan, date, &format!("{number}.json")));
+    // the log of a run under way is there before its JSON
+    let is_there = |path: &Path| path.exists() || path.with_extension("jsonl").exists();
+    let path = folder.join(report::file_name(plan, date, "json"));
+    let mut free = path.clone();
+    let mut number = 1;
+    while taken.contains(&free) || is_there(&free) {
         number += 1;
+        free = report::numbered(&path, number);
     }
-    path
+    taken.insert(free.clone());
+    free
 }
 
 pub(super) fn detail_log() -> Result<DetailLog, Error> {

@@ -167,7 +167,13 @@ impl Made {
             };
             let rows = files.vllm.iter_mut().map(|(_, rows)| rows as &mut dyn Sink);
             let more = rows.chain(counted.iter_mut().map(|live| live as &mut dyn Sink)).collect();
-            let (report, detail) = make_run(plan, wants_detail, more, run, order.quiet)?;
+            let (report, detail) = match make_run(plan, wants_detail, more, run, order.quiet) {
+                Ok(made) => made,
+                Err(error) => {
+                    files.leave();
+                    return Err(error);
+                }
+            };
             self.write(&report, detail, files);
             self.reports.push(report);
             let color = streams.color;

@@ -1,5 +1,6 @@
 //! Output files: made before the run, so that a wrong path costs nothing; written aside and renamed at the end.
 
+use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -19,7 +20,24 @@ const SHARED: u32 = 0o644;
 pub struct OutputFile {
     path: PathBuf,
     aside: NamedTempFile,
-    overwrite: bool,
+    if_there: IfThere,
+}
+
+/// What becomes of a file of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum IfThere {
+    /// It is kept, and the user is told before the run.
+    Refuse,
+    /// It is replaced.
+    Replace,
+    /// It is kept, and the new one is numbered.
+    Number,
+}
+
+impl IfThere {
+    fn overwrite(overwrite: bool) -> Self {
+        if overwrite { Self::Replace } else { Self::Refuse }
+    }
 }
 
 impl OutputFile {
@@ -28,7 +46,15 @@ impl OutputFile {
     /// # Errors
     /// [`Error::File`] when it cannot, or when it exists and must not be replaced.
     pub fn create(path: &Path, overwrite: bool) -> Result<Self, Error> {
-        Self::create_with(path, overwrite, PRIVATE)
+        Self::create_with(path, IfThere::overwrite(overwrite), PRIVATE)
+    }
+
+    /// The same for a name that nobody has typed: where a file has it already, this one is numbered.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it cannot be written.
+    pub fn create_numbered(path: &Path) -> Result<Self, Error> {
+        Self::create_with(path, IfThere::Number, PRIVATE)
     }
 
     /// The same for a file that other users' programs are to read, as far as the umask lets them.
@@ -36,19 +62,19 @@ impl OutputFile {
     /// # Errors
     /// Those of [`create`](Self::create).
     pub fn create_shared(path: &Path, overwrite: bool) -> Result<Self, Error> {
-        Self::create_with(path, overwrite, SHARED)
+        Self::create_with(path, IfThere::overwrite(overwrite), SHARED)
     }
 
-    fn create_with(path: &Path, overwrite: bool, mode: u32) -> Result<Self, Error> {
+    fn create_with(path: &Path, if_there: IfThere, mode: u32) -> Result<Self, Error> {
         let fail = |cause, advice| Error::File { path: path.to_owned(), cause, advice };
         if path.is_dir() {
             return Err(fail(io::ErrorKind::IsADirectory.into(), "; name a file in it"));
         }
-        if path.exists() && !overwrite {
+        if path.exists() && if_there == IfThere::Refuse {
             let advice = "; name another file, or allow it with --overwrite";
             return Err(fail(io::ErrorKind::AlreadyExists.into(), advice));
         }
-        if path.exists() && !path.is_file() {
+        if path.exists() && !path.is_file() && if_there == IfThere::Replace {
             return Err(fail(
                 io::ErrorKind::InvalidInput.into(),
                 "; it is no regular file: name one that is, or a new one",
@@ -67,23 +93,16 @@ impl OutputFile {
             .permissions(Permissions::from_mode(mode))
             .tempfile_in(folder)
             .map_err(|cause| fail(cause, "; name a file in a folder that can be written"))?;
-        Ok(Self { path: path.to_owned(), aside, overwrite })
+        Ok(Self { path: path.to_owned(), aside, if_there })
     }
 
-    /// A new file under its own name, to be written while the run goes on.
+    /// Gives the file its name at once, to be written while the run goes on; returns that name, as of
+    /// [`finish`](Self::finish).
     ///
     /// # Errors
-    /// Those of [`create`](Self::create).
-    pub fn create_growing(path: &Path, overwrite: bool) -> Result<File, Error> {
-        // the checks, and the advice, are the same
-        let aside = Self::create(path, overwrite)?;
-        let fail = |cause| Error::File { path: path.to_owned(), cause, advice: "; name another file" };
-        let named = if overwrite {
-            aside.aside.persist(&aside.path)
-        } else {
-            aside.aside.persist_noclobber(&aside.path)
-        };
-        named.map_err(|error| fail(error.error))
+    /// [`Error::File`].
+    pub fn grow(self) -> Result<(PathBuf, File), Error> {
+        self.named("; name another file")
     }
 
     /// Where it will be.
@@ -91,24 +110,58 @@ impl OutputFile {
         &self.path
     }
 
-    /// Writes the file and gives it its name.
+    /// Writes the file and gives it its name, which it returns. Where a file of that name has come meanwhile, that one is
+    /// kept, and this one is numbered: `a.json` becomes `a.2.json`.
     ///
     /// # Errors
-    /// [`Error::File`]; nothing is left under the name then, or what was there before.
+    /// [`Error::File`]; nothing is left under the name then, or what was there before. So too, after the writing, where a
+    /// name that was typed had to be numbered: whoever reads the file of that name would take another's for this one.
     pub fn finish(mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<PathBuf, Error> {
-        let path = self.path.clone();
-        let fail = |cause| Error::File { path: path.clone(), cause, advice: "; nothing was written to it" };
+        let advice = "; nothing was written to it";
         let mut out = BufWriter::new(self.aside.as_file_mut());
-        write(&mut out).and_then(|()| out.flush()).map_err(fail)?;
+        let written = write(&mut out).and_then(|()| out.flush());
         drop(out);
-        let named = if self.overwrite {
-            self.aside.persist(&self.path)
-        } else {
-            self.aside.persist_noclobber(&self.path)
-        };
-        named.map_err(|e| fail(e.error))?;
-        Ok(self.path)
+        written.map_err(|cause| Error::File { path: self.path.clone(), cause, advice })?;
+        self.named(advice).map(|(path, _)| path)
     }
+
+    /// Gives the file its name, or the first numbered one that is free.
+    fn named(self, advice: &'static str) -> Result<(PathBuf, File), Error> {
+        let fail = |path: &Path, cause| Error::File { path: path.to_owned(), cause, advice };
+        if self.if_there == IfThere::Replace {
+            let file = self.aside.persist(&self.path).map_err(|error| fail(&self.path, error.error))?;
+            return Ok((self.path, file));
+        }
+        let (mut path, mut aside) = (self.path.clone(), self.aside);
+        let mut number = 1;
+        loop {
+            match aside.persist_noclobber(&path) {
+                Ok(_) if number > 1 && self.if_there == IfThere::Refuse => {
+                    let advice =
+                        " and came meanwhile; it is kept, and this run's is beside it under a numbered name";
+                    let cause = io::ErrorKind::AlreadyExists.into();
+                    return Err(Error::File { path: self.path, cause, advice });
+                }
+                Ok(file) => return Ok((path, file)),
+                Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+                    aside = error.file;
+                    number += 1;
+                    path = numbered(&self.path, number);
+                }
+                Err(error) => return Err(fail(&path, error.error)),
+            }
+        }
+    }
+}
+
+/// The path with a number before its extension: `a.json` becomes `a.2.json`.
+pub fn numbered(path: &Path, number: u64) -> PathBuf {
+    let mut ending = OsString::from(number.to_string());
+    if let Some(extension) = path.extension() {
+        ending.push(".");
+        ending.push(extension);
+    }
+    path.with_extension(ending)
 }
 
 #[cfg(test)]
@@ -156,8 +209,21 @@ mod tests {
         let path = folder.path().join("a.json");
         let file = OutputFile::create(&path, false).expect("writable");
         fs::write(&path, "theirs").expect("writable");
-        file.finish(|out| out.write_all(b"ours")).expect_err("it is there now");
-        assert_eq!(fs::read_to_string(&path).expect("readable"), "theirs");
+        let error = file.finish(|out| out.write_all(b"ours")).expect_err("it is there now").to_string();
+        assert!(error.contains("numbered name"), "{error}");
+        let text = |name: &str| fs::read_to_string(folder.path().join(name)).expect("readable");
+        assert_eq!((text("a.json"), text("a.2.json")), ("theirs".to_owned(), "ours".to_owned()));
+
+        let file = OutputFile::create_numbered(&path).expect("writable");
+        let named = file.finish(|out| out.write_all(b"more")).expect("written");
+        assert_eq!((named, text("a.3.json")), (folder.path().join("a.3.json"), "more".to_owned()));
+    }
+
+    #[test]
+    fn a_number_goes_before_the_extension() {
+        for (path, want) in [("d.d/a.json", "d.d/a.3.json"), ("a", "a.3"), ("a.2.json", "a.2.3.json")] {
+            assert_eq!(numbered(Path::new(path), 3), Path::new(want));
+        }
     }
 
     #[test]

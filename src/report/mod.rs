@@ -34,7 +34,7 @@ pub use console::{print_report, print_sweep};
 pub use csv::{write_csv, write_schedule};
 pub use detail::DetailLog;
 pub use exchange::{Better, write_bencher, write_github_benchmark};
-pub use file::OutputFile;
+pub use file::{OutputFile, numbered};
 pub use html::{write_html, write_trend_html};
 pub use json::write_json;
 pub use junit::write_junit;

@@ -688,7 +688,8 @@ fn a_file_that_cannot_be_written_in_the_end_costs_no_other() {
     let words =
         ["--url", &server.url(), "-n", "1", "--max-tokens", "2", "-o", "run.json", "--csv", "run.csv"];
     let mut command = command(folder.path());
-    let child = command.args(words).stdout(std::process::Stdio::piped()).spawn().expect("it starts");
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let child = command.args(words).spawn().expect("it starts");
     while server.running() == 0 {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
@@ -698,6 +699,8 @@ fn a_file_that_cannot_be_written_in_the_end_costs_no_other() {
     assert!(out(&output).contains("1 sent: 1 ok"), "{}", out(&output));
     assert_eq!(rows(&folder.path().join("run.csv")).len(), 1);
     assert_eq!(fs::read_to_string(folder.path().join("run.json")).expect("kept"), "theirs");
+    assert!(err(&output).contains("numbered name"), "{}", err(&output));
+    assert_eq!(json(&folder.path().join("run.2.json"))["summary"]["requests"]["succeeded"], 1);
 }
 
 #[test]

@@ -123,6 +123,27 @@ fn what_is_saved_has_a_record_log_beside_it() {
     assert_eq!((suffixes("r"), suffixes("s")), (vec!["json".into(), "jsonl".into()], vec!["json".into()]));
 }
 
+#[test]
+fn runs_that_are_begun_together_are_all_saved() {
+    let (folder, server) = (folder(), simulator());
+    let url = server.url();
+    for words in [&["--output-dir", "r"][..], &["--output-dir", "s", "--no-detail"]] {
+        let begin = || {
+            let mut command = command(folder.path());
+            command.args(["--url", &url, "-q", "-n", "1", "--max-tokens", "2"]).args(words);
+            command.stdout(Stdio::null()).spawn().expect("the command starts")
+        };
+        let children: Vec<_> = (0..4).map(|_| begin()).collect();
+        for mut child in children {
+            assert!(child.wait().expect("it ends").success());
+        }
+        let files = fs::read_dir(folder.path().join(words[1])).expect("made");
+        let results =
+            files.filter(|file| file.as_ref().expect("readable").path().extension() == Some("json".as_ref()));
+        assert_eq!(results.count(), 4, "{words:?}");
+    }
+}
+
 /// Starts a long run with a record log and kills it once requests have been logged.
 fn kill_in_the_middle(folder: &Path, log: &str) {
     let server = start(Behavior { ttft: std::time::Duration::from_millis(1), ..Behavior::flat_out() });
