@@ -362,8 +362,6 @@ mod tests {
     /// Due at 0, started at 5, sent at 10 and ended at 500 ms.
     fn record(token_events: Vec<TokenEvent>, output_tokens: Option<u64>) -> Record {
         Record {
-            id: 0,
-            phase: Phase::Measured,
             outcome: Outcome::Success,
             status: Some(200),
             moments: Moments {
@@ -376,17 +374,9 @@ mod tests {
                 first_event: Some(at(30)),
                 end: at(500),
             },
-            connection: Connection::default(),
             token_events,
-            events: 0,
-            reads: 0,
-            read_delays: vec![],
-            unstamped_reads: 0,
             usage: Usage { output_tokens, ..Usage::default() },
-            finish_reason: None,
-            bytes_sent: 0,
-            bytes_received: 0,
-            server_timings: vec![],
+            ..Record::not_sent(0, Phase::Measured, at(0), at(500))
         }
     }
 

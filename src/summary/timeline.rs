@@ -299,7 +299,7 @@ mod tests {
 
     use super::*;
     use crate::failure::Failure;
-    use crate::record::{Connection, Moments, Outcome, Phase, TokenEvent, Usage};
+    use crate::record::{Moments, Outcome, Phase, TokenEvent, Usage};
     use crate::summary::Full;
 
     /// Started and sent at the first of these milliseconds, with a token at each of the others.
@@ -307,8 +307,6 @@ mod tests {
         let at = |ms: u64| Moment::from_nanos(ms * 1_000_000);
         let (started, end) = (at(ms[0]), at(ms[ms.len() - 1]));
         Record {
-            id,
-            phase: Phase::Measured,
             outcome: Outcome::Success,
             status: Some(200),
             moments: Moments {
@@ -321,17 +319,9 @@ mod tests {
                 first_event: None,
                 end,
             },
-            connection: Connection::default(),
             token_events: ms[1..].iter().map(|ms| TokenEvent { at: at(*ms), tokens: None }).collect(),
-            events: 0,
-            reads: 0,
-            read_delays: vec![],
-            unstamped_reads: 0,
             usage: Usage { output_tokens: Some(ms.len() as u64 - 1), ..Usage::default() },
-            finish_reason: None,
-            bytes_sent: 0,
-            bytes_received: 0,
-            server_timings: vec![],
+            ..Record::not_sent(id, Phase::Measured, started, end)
         }
     }
 

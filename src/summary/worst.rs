@@ -76,13 +76,11 @@ impl WorstTally {
 mod tests {
     use super::*;
     use crate::failure::{Failure, FailureKind};
-    use crate::record::{Connection, Moments, Outcome, Phase, Usage};
+    use crate::record::{Moments, Outcome, Phase};
 
     fn record(id: u64, started_ms: u64, end_ms: u64) -> Record {
         let at = |ms: u64| Moment::from_nanos(ms * 1_000_000);
         Record {
-            id,
-            phase: Phase::Measured,
             outcome: Outcome::Success,
             status: Some(200),
             moments: Moments {
@@ -95,17 +93,7 @@ mod tests {
                 first_event: None,
                 end: at(end_ms),
             },
-            connection: Connection::default(),
-            token_events: vec![],
-            events: 0,
-            reads: 0,
-            read_delays: vec![],
-            unstamped_reads: 0,
-            usage: Usage::default(),
-            finish_reason: None,
-            bytes_sent: 0,
-            bytes_received: 0,
-            server_timings: vec![],
+            ..Record::not_sent(id, Phase::Measured, at(started_ms), at(end_ms))
         }
     }
 
