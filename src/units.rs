@@ -1,4 +1,4 @@
-//! Quantities as people write and read them: durations, counts, shares.
+//! Quantities as people write and read them: durations, counts, shares, and as plain numbers.
 //!
 //! Parsing answers with a sentence that completes "--flag 'value': …". Knows nothing of flags or metrics.
 
@@ -220,6 +220,16 @@ pub fn show_share(share: f64) -> String {
     }
 }
 
+/// Whole nanoseconds; the most that fit, some 584 years, where there are more.
+pub fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// `part` ÷ `whole`; `None` where `whole` is 0.
+pub fn ratio(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
 /// Writes a duration as a number of seconds, for fields whose names end in `_s`.
 ///
 /// # Errors
@@ -343,6 +353,13 @@ mod tests {
         assert_eq!(show_share(0.000_001), "0.01%");
         assert_eq!(show_share(0.0), "0.00%");
     }
+
+    #[test]
+    fn there_is_no_share_of_nothing_and_no_time_is_too_long() {
+        assert_eq!((ratio(1, 4), ratio(0, 4), ratio(0, 0)), (Some(0.25), Some(0.0), None));
+        assert_eq!((nanos(Duration::from_micros(3)), nanos(Duration::MAX)), (3_000, u64::MAX));
+    }
+
     #[test]
     fn fine_milliseconds_are_told_to_the_microsecond_and_nothing_is_minus_zero() {
         assert_eq!(show_fine_ms(-0.000_4), "0.000");

@@ -18,6 +18,7 @@ pub use machine::{Machine, Ticks, load_average};
 use crate::clock::RunQueue;
 use crate::failure::FailureKind;
 use crate::summary::Summary;
+use crate::units::ratio;
 
 /// Whether a run's figures can be believed, as far as this client is concerned. In order from good to bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -144,12 +145,12 @@ impl Evidence<'_> {
     fn value(&self, check: Check) -> Option<f64> {
         let requests = &self.summary.requests;
         let latency = &self.summary.latency;
-        let of_sent = |count: u64| share(count, requests.sent);
+        let of_sent = |count: u64| ratio(count, requests.sent);
         match check {
             Check::NoWorkerFree => {
                 // those that a stop found waiting had no thread either
                 let waited = requests.no_worker_free + requests.not_sent;
-                share(waited, requests.sent + requests.not_sent).filter(|_| self.has_rate)
+                ratio(waited, requests.sent + requests.not_sent).filter(|_| self.has_rate)
             }
             Check::LagP99 => latency.lag.as_ref().filter(|_| self.has_rate).map(|lag| lag.percentiles.p99),
             Check::ReadDelayP99 => latency.read_delay.as_ref().map(|delay| delay.percentiles.p99),
@@ -157,7 +158,7 @@ impl Evidence<'_> {
             Check::CpuShare => self.cpu_share(),
             Check::Steal => {
                 let (before, after) = self.before.ticks.zip(self.after.ticks)?;
-                share(after.stolen.saturating_sub(before.stolen), after.all.saturating_sub(before.all))
+                ratio(after.stolen.saturating_sub(before.stolen), after.all.saturating_sub(before.all))
             }
             Check::Throttled => {
                 let (before, after) = self.before.throttled.zip(self.after.throttled)?;
@@ -165,13 +166,13 @@ impl Evidence<'_> {
             }
             Check::OpenFiles => {
                 let (open, allowed) = self.before.open_files?;
-                share(open + self.threads as u64, allowed)
+                ratio(open + self.threads as u64, allowed)
             }
             Check::Ports => {
                 let (taken, allowed) = self.after.ports?;
-                share(taken, allowed)
+                ratio(taken, allowed)
             }
-            Check::Memory => share(self.after.peak_rss_bytes?, self.after.memory_limit_bytes?),
+            Check::Memory => ratio(self.after.peak_rss_bytes?, self.after.memory_limit_bytes?),
             Check::LocalFailures => {
                 let own = FailureKind::LocalResource.name();
                 let lines = self.summary.errors.iter().filter(|line| line.kind == own);
@@ -195,10 +196,6 @@ impl Evidence<'_> {
         let wall = self.wall.as_secs_f64();
         (wall > 0.0).then(|| part.as_secs_f64() / wall)
     }
-}
-
-fn share(part: u64, whole: u64) -> Option<f64> {
-    (whole > 0).then(|| part as f64 / whole as f64)
 }
 
 #[cfg(test)]

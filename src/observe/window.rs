@@ -11,6 +11,7 @@ use super::histogram::HistogramDelta;
 use super::names::{self, Flavour, Metric, Part};
 use super::reading::{Family, Reading, Series};
 use crate::text::printable;
+use crate::units::ratio;
 
 /// The server's own account of a run. `None` is what it does not tell; times are in seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -133,8 +134,7 @@ fn failed(finished_by_reason: &BTreeMap<String, u64>) -> Option<u64> {
 }
 
 fn share(part: Option<u64>, of: Option<u64>) -> Option<f64> {
-    let of = of.filter(|of| *of > 0)?;
-    Some(part? as f64 / of as f64)
+    ratio(part?, of?)
 }
 
 /// One process that ran on has one start and no metric that fell.

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Load, Plan, short_hex};
 use crate::record::Phase;
+use crate::units::nanos;
 
 impl Load {
     /// Times from the start of the run at which its requests are due, each with its phase, by number and up to the run's
@@ -55,7 +56,7 @@ impl ScheduleHash {
         let (mut count, mut hasher) = (0, Sha256::new());
         for due in moments {
             count += 1;
-            hasher.update(u64::try_from(due.as_nanos()).unwrap_or(u64::MAX).to_le_bytes());
+            hasher.update(nanos(due).to_le_bytes());
         }
         Self { count, hash: short_hex(&hasher.finalize()) }
     }

@@ -22,6 +22,7 @@ use crate::plan::{Plan, ScheduleHash};
 use crate::record::{
     Connection, FinishReason, Moments, Outcome, Phase, Pulse, Record, Sink, TokenEvent, Usage,
 };
+use crate::units::nanos;
 
 /// Number of the form of record logs. A changed meaning raises it.
 pub const LOG_SCHEMA: u32 = 1;
@@ -120,10 +121,6 @@ pub struct LoggedRecord {
     bytes_received: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     server_timings: Vec<(String, f64)>,
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl From<&Record> for LoggedRecord {

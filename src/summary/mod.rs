@@ -23,6 +23,7 @@ pub use worst::SlowRequest;
 
 use crate::failure::Group;
 use crate::record::ItlSource;
+use crate::units::ratio;
 
 /// What one run comes to. Definitions, formulas and sources are in `docs/metrics.md`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -94,8 +95,7 @@ pub struct Requests {
 impl Requests {
     /// `failed ÷ (succeeded + failed)`, from 0 to 1; `None` when there was neither.
     pub fn error_rate(&self) -> Option<f64> {
-        let answered = self.succeeded.saturating_add(self.failed);
-        (answered > 0).then(|| self.failed as f64 / answered as f64)
+        ratio(self.failed, self.succeeded.saturating_add(self.failed))
     }
 }
 

@@ -13,6 +13,7 @@ use super::{
 use crate::clock::Moment;
 use crate::failure::{Failure, FailureKind};
 use crate::record::{ItlSource, Phase, Record, Sink};
+use crate::units::{nanos, ratio};
 
 /// The sums, counts and samples of one run so far.
 #[derive(Debug)]
@@ -452,14 +453,6 @@ impl Times {
             events_per_read,
         }
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn ratio(part: u64, whole: u64) -> Option<f64> {
-    (whole > 0).then(|| part as f64 / whole as f64)
 }
 
 fn add_some(sum: &mut Option<u64>, value: Option<u64>) {

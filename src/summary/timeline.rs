@@ -9,6 +9,7 @@ use super::window::WindowTally;
 use crate::clock::Moment;
 use crate::failure::FailureKind;
 use crate::record::Record;
+use crate::units::nanos;
 
 /// A run in slices of equal width, one after another without a gap. Requests of all phases are in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -236,7 +237,7 @@ fn middle(bucket: usize) -> u64 {
 
 impl Rough {
     fn add(&mut self, time: Duration, times: u32) {
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = nanos(time);
         self.add_to(bucket(nanos), u64::from(times));
         self.count += u64::from(times);
         self.sum += u128::from(nanos) * u128::from(times);
