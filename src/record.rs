@@ -70,6 +70,19 @@ pub enum Outcome {
     Failed(Failure),
 }
 
+impl Outcome {
+    /// The name of a success, where failures have that of their kind.
+    pub const SUCCESS: &str = "success";
+
+    /// How it is named in results: [`SUCCESS`](Self::SUCCESS), or the kind of the failure.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Success => Self::SUCCESS.to_owned(),
+            Self::Failed(failure) => failure.kind.name(),
+        }
+    }
+}
+
 /// The moments of one request. `None` where it never came to that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moments {

@@ -114,7 +114,7 @@ fn row(record: &Record, origin: Moment) -> Row<'_> {
     Row {
         id: record.id,
         phase: record.phase,
-        outcome: record.failure().map_or_else(|| "success".to_owned(), |failure| failure.kind.name()),
+        outcome: record.outcome.name(),
         error: record.failure().map(|failure| failure.message.as_str()),
         status: record.status,
         start_ms: ms(moments.started, origin),

@@ -138,7 +138,7 @@ impl From<&Record> for LoggedRecord {
         Self {
             id: record.id,
             phase: record.phase,
-            outcome: failure.map_or_else(|| SUCCESS.to_owned(), |failure| failure.kind.name()),
+            outcome: record.outcome.name(),
             error: failure.map(|failure| failure.message.clone()),
             retry_after_s: failure.and_then(|failure| Some(failure.retry_after?.as_secs())),
             status: record.status,
@@ -173,8 +173,6 @@ impl From<&Record> for LoggedRecord {
     }
 }
 
-const SUCCESS: &str = "success";
-
 impl TryFrom<LoggedRecord> for Record {
     type Error = String;
 
@@ -183,7 +181,7 @@ impl TryFrom<LoggedRecord> for Record {
     /// # Errors
     /// When it is of a kind of failure that this version does not know.
     fn try_from(logged: LoggedRecord) -> Result<Self, String> {
-        let outcome = if logged.outcome == SUCCESS {
+        let outcome = if logged.outcome == Outcome::SUCCESS {
             Outcome::Success
         } else {
             let kind = FailureKind::of_name(&logged.outcome).ok_or_else(|| {
