@@ -3,6 +3,7 @@
 mod distribution;
 mod goodput;
 mod intervals;
+mod sample;
 mod tally;
 mod timeline;
 mod window;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use distribution::{Adjusted, Distribution, EXACT_LIMIT, Percentiles, STATISTICS, Samples, Statistic};
 pub use goodput::{Goodput, Slo, SloMetric};
 pub use intervals::Intervals;
+pub use sample::SampledRequest;
 pub use tally::Tally;
 pub use timeline::{Brief, Slice, Timeline};
 pub use window::{Full, Steady, Window, Windows};
@@ -61,6 +63,10 @@ pub struct Summary {
     /// The successful requests of the longest response times, at most ten, slowest first.
     #[serde(default)]
     pub worst: Vec<SlowRequest>,
+    /// Successful requests with their lengths and times, in order of their ids: all of them, or 400 that their ids
+    /// alone have chosen.
+    #[serde(default)]
+    pub sample: Vec<SampledRequest>,
     /// The run over time, in a bounded number of slices; `None` without any request.
     #[serde(default)]
     pub timeline: Option<Timeline>,

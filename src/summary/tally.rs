@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::sample::SampleTally;
 use super::timeline::TimelineTally;
 use super::window::{Full, WindowTally};
 use super::worst::WorstTally;
@@ -31,6 +32,7 @@ pub struct Tally {
     good: u64,
     timeline: TimelineTally,
     worst: WorstTally,
+    sample: SampleTally,
     from: Option<Moment>,
     until: Option<Moment>,
     busy: Duration,
@@ -158,6 +160,7 @@ impl Tally {
             good: 0,
             timeline: TimelineTally::default(),
             worst: WorstTally::default(),
+            sample: SampleTally::default(),
             from: None,
             until: None,
             busy: Duration::ZERO,
@@ -198,6 +201,7 @@ impl Sink for Tally {
         }
         self.good += u64::from(self.slos.iter().all(|slo| slo.is_met(record)));
         self.worst.add(record);
+        self.sample.add(record);
         self.add_window(record);
         self.add_wire(record);
         match record.failure() {
@@ -401,6 +405,7 @@ impl Tally {
             mean_in_flight: seconds.map(|s| self.busy.as_secs_f64() / s),
             timeline: self.timeline.timeline(&self.windows),
             worst: self.worst.worst(self.windows.origin().unwrap_or_default()),
+            sample: self.sample.sample(),
             errors: error_lines(self.errors, self.windows.origin().unwrap_or_default()),
             statuses: self.statuses,
             finish_reasons: self.finish_reasons,

@@ -27,6 +27,7 @@ fn the_report_of_a_record_log_is_the_live_one_to_the_byte() {
         ("open", &["--request-rate", "500", "-n", "50", "--header", "x: y", "--header", "x-key: secret"]),
         ("staged", &["--stages", "100:0.2s,400:0.1s", "--api", "completions", "--no-server-metrics"]),
         ("whole", &["--no-stream", "-n", "30", "--extra-body", "{\"top_p\": 0.9}"]),
+        ("many", &["-t", "8", "-n", "900"]),
     ] {
         let (live, log, again) =
             (format!("{name}.json"), format!("{name}.jsonl.gz"), format!("{name}-2.json"));
@@ -43,6 +44,8 @@ fn the_report_of_a_record_log_is_the_live_one_to_the_byte() {
         // and so is that of the JSON
         assert_eq!(report(out(&run(folder.path(), &["report", &live]))), report(out(&shown)), "{name}");
     }
+    let many = json(&folder.path().join("many.json"));
+    assert_eq!(many["summary"]["sample"].as_array().map(Vec::len), Some(400));
     let shown = run(folder.path(), &["report", "closed.jsonl.gz", "open.json", "--csv", "both.csv"]);
     succeeds(&shown);
     assert!(out(&shown).contains("Side by side"), "{}", out(&shown));
