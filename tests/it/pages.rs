@@ -61,6 +61,56 @@ fn a_run_makes_pages_and_its_result_makes_the_same() {
 }
 
 #[test]
+fn lengths_are_drawn_where_they_differ_and_told_where_they_do_not() {
+    let (folder, server) = (folder(), simulator());
+    let (at, url) = (folder.path(), server.url());
+    let words = ["-q", "--url", &url, "-n", "60", "--max-tokens", "90", "--no-detail"];
+    succeeds(&run(at, &[&words[..], &["-o", "same.json", "--html", "same.html"]].concat()));
+    let (heading, caption) = ("<h3>Lengths</h3>", " against prompt tokens</figcaption>");
+    let same = read(at, "same.html");
+    assert!(
+        same.contains("Every request had 14 prompt tokens. Each dot is one of the 60 requests that"),
+        "{same}"
+    );
+    assert_eq!((count(&same, caption), count(&same, " against output tokens</figcaption>")), (0, 1));
+    // as from a server that counts otherwise, and from a longer run
+    let result: Value = serde_json::from_str(&read(at, "same.json")).expect("JSON");
+    let save = |name: &str, change: fn(usize, &mut Value)| {
+        let mut result = result.clone();
+        result["summary"]["requests"]["succeeded"] = 1_000.into();
+        let sample = result["summary"]["sample"].as_array_mut().expect("a list");
+        sample.iter_mut().enumerate().for_each(|(number, request)| change(number, request));
+        fs::write(at.join(name), result.to_string()).expect("writable");
+    };
+    save("varied.json", |number, request| request["input_tokens"] = (number / 2 * 50).into());
+    save("few.json", |number, request| {
+        request["output_tokens"] = if number < 3 { (number + 1).into() } else { Value::Null };
+        request["input_tokens"] = Value::Null;
+    });
+    save("none.json", |_, request| {
+        request["input_tokens"] = Value::Null;
+        request["output_tokens"] = Value::Null;
+    });
+    let page = |files: &[&str]| {
+        succeeds(&run(at, &[&["report", "--html", "again.html", "--overwrite"], files].concat()));
+        let html = read(at, "again.html");
+        check(&html);
+        html
+    };
+    let varied = page(&["varied.json"]);
+    assert!(varied.contains("60 of the 1,000 that succeeded, chosen by their numbers alone."), "{varied}");
+    assert_eq!(count(&varied, caption), 2);
+    let few = page(&["few.json"]);
+    assert!(few.contains("Each dot is a request: 3 of the 1,000 that succeeded"), "{few}");
+    assert!(!page(&["none.json"]).contains(heading));
+    let both = page(&["same.json", "varied.json"]);
+    assert_eq!((count(&both, heading), count(&both, caption)), (2, 4));
+    // too many to be told apart
+    let five = page(&["same.json", "same.json", "same.json", "same.json", "varied.json"]);
+    assert_eq!((count(&five, heading), count(&five, caption)), (5, 2));
+}
+
+#[test]
 fn runs_of_every_kind_have_a_page() {
     let (folder, server) = (folder(), simulator());
     let failing = start(Behavior { fail: 1.0, ..Behavior::flat_out() });

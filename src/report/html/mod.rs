@@ -2,7 +2,9 @@
 //! it takes to make the runs again. No script, no font, no picture from elsewhere.
 
 mod distribution;
+mod dots;
 mod escape;
+mod lengths;
 mod manifest;
 mod over_load;
 mod over_time;
@@ -18,6 +20,7 @@ pub use trend::write_trend_html;
 
 use distribution::percentiles;
 use escape::Text;
+use lengths::lengths_over;
 use over_load::over_load;
 use table::{Columns, write_table};
 use words::{show_rate, show_success, show_time};
@@ -154,6 +157,7 @@ impl Page<'_> {
             over_load(axis, self.reports, sweep.best).iter().try_for_each(|chart| chart.draw(out))?;
         }
         self.distributions(out)?;
+        lengths_over(self.names, self.reports).iter().try_for_each(|chart| chart.draw(out))?;
         writeln!(out, "</div></section>")
     }
 

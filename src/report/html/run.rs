@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::distribution::{histogram, percentiles};
 use super::escape::Text;
+use super::lengths::write_lengths;
 use super::over_time::over_time;
 use super::svg::Chart;
 use super::table::{Columns, write_pairs, write_table};
@@ -36,6 +37,7 @@ pub fn write_run(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     client_share(report, out)?;
     errors(report, out)?;
     charts("Distribution", "", &distributions(report), out)?;
+    write_lengths(report, out)?;
     let note = match is_open(report) {
         true => "Here, times are service times, from when a request was sent.",
         false => "",

@@ -1,8 +1,9 @@
-//! Charts as inline SVG: axes, lines, bars and dots. Colours come from the page's style sheet, so that charts follow
+//! Charts as inline SVG: axes, and what is drawn on them. Colours come from the page's style sheet, so that charts follow
 //! light, dark and print.
 
 use std::io::{self, Write};
 
+use super::dots::Dots;
 use super::escape::Text;
 
 /// One picture with its legend.
@@ -43,6 +44,8 @@ pub enum Shape {
     Words(Vec<(f64, f64, String)>),
     /// Values with an interval, each with what it is for those who point at it.
     Spots(Vec<Spot>),
+    /// Places where requests lie.
+    Dots(Dots),
 }
 
 /// A value with its interval.
@@ -220,7 +223,7 @@ impl Chart {
                 Shape::Bars(_) => {
                     format!("<rect class=\"bar s{style}\" x=\"7\" width=\"11\" height=\"10\"/>")
                 }
-                Shape::Marks(_) | Shape::Words(_) | Shape::Spots(_) => {
+                Shape::Marks(_) | Shape::Words(_) | Shape::Spots(_) | Shape::Dots(_) => {
                     format!("<circle class=\"mark s{style}\" cx=\"13\" cy=\"5\" r=\"4\"/>")
                 }
             };
@@ -286,6 +289,7 @@ impl Chart {
             Shape::Marks(marks) => marks.iter().try_for_each(|(x, y, _)| self.mark(*x, *y, style, out)),
             Shape::Words(_) => Ok(()),
             Shape::Spots(spots) => spots.iter().try_for_each(|spot| self.spot(spot, style, out)),
+            Shape::Dots(dots) => dots.draw(style, |x, y| self.x(x).zip(self.y(y)), out),
         }
     }
 
