@@ -162,14 +162,13 @@ fn linear_ticks(from: f64, until: f64) -> Vec<f64> {
 
 /// Powers of ten, and 2 and 5 times them where there are few.
 fn log_ticks(from: f64, until: f64) -> Vec<f64> {
-    let (low, high) = (from.log10().floor() as i32, until.log10().ceil() as i32);
-    let decades = high - low;
+    let decades = until.log10() - from.log10();
     let (parts, every): (&[f64], i32) = match decades {
-        ..=2 => (&[1.0, 2.0, 5.0], 1),
-        3..=6 => (&[1.0], 1),
-        _ => (&[1.0], decades / 5),
+        ..2.2 => (&[1.0, 2.0, 5.0], 1),
+        ..6.0 => (&[1.0], 1),
+        _ => (&[1.0], (decades / 5.0).ceil() as i32),
     };
-    let powers = (low..=high).step_by(every.max(1) as usize);
+    let powers = (from.log10().floor() as i32..=until.log10().ceil() as i32).step_by(every.max(1) as usize);
     let ticks = powers.flat_map(|power| parts.iter().map(move |part| part * 10_f64.powi(power)));
     ticks.filter(|tick| (from * 0.999..=until * 1.001).contains(tick)).collect()
 }
@@ -366,6 +365,7 @@ mod tests {
     fn log_ticks_are_few_whatever_the_range() {
         assert_eq!(log_ticks(1.0, 20.0), [1.0, 2.0, 5.0, 10.0, 20.0]);
         assert_eq!(log_ticks(0.5, 2_000.0), [1.0, 10.0, 100.0, 1_000.0]);
+        assert_eq!(log_ticks(30.0, 3_000.0), [50.0, 100.0, 200.0, 500.0, 1_000.0, 2_000.0]);
         for (from, until) in [(1e-300, 1e300), (1e-9, 1e9), (1.0, 1e4)] {
             assert!((1..=8).contains(&log_ticks(from, until).len()), "{from} {until}");
         }
