@@ -1,13 +1,17 @@
 //! Who is told where a result is bad, and what.
 
 use std::fs;
+use std::io::{BufReader, Write};
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use serde_json::Value;
 use vllm_loadgen::sim::Behavior;
 
 use crate::command::{code, err, folder, interrupt, json, metric, out, run, simulator, start, succeeds};
-use crate::receiver::{Received, receiver};
+use crate::receiver::{Received, receive, receiver};
+use crate::tls::{Authority, tls_server};
 
 fn body(received: &Received) -> Value {
     serde_json::from_str(&received.body).expect("JSON")
@@ -55,6 +59,42 @@ fn a_broken_threshold_is_told_once_to_each() {
     assert!(!all.contains("pa55word") && !all.contains("T0KEN"), "{all}");
     assert!(err(&ran).contains(&format!("alert sent to {hook}\nalert sent to {manager}")), "{}", err(&ran));
     assert!(hooked.try_recv().is_err() && managed.try_recv().is_err(), "one message each");
+}
+
+#[test]
+fn an_alert_goes_over_tls_to_none_but_the_host_that_was_named() {
+    let (folder, server) = (folder(), simulator());
+    let authority = Authority::new();
+    let cacert = authority.write(folder.path());
+    let (tell, told) = channel();
+    let tell = Mutex::new(tell);
+    let port = tls_server(authority.server(&["localhost"]), move |stream| {
+        // whoever does not trust the server sends nothing
+        if stream.conn.complete_io(&mut stream.sock).is_ok()
+            && let Some(received) = receive(&mut BufReader::new(&mut *stream))
+        {
+            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
+            tell.lock().expect("no panic").send(received).expect("wanted");
+        }
+    });
+    let url = server.url();
+    let words = ["-q", "--url", &url, "-n", "2", "--max-tokens", "2", "--threshold", "e2e.p50<1us"];
+    let alert = |host: &str, more: &[&str]| {
+        let hook = format!("https://{host}:{port}/hook");
+        let ran = run(folder.path(), &[&words[..], &["--alert-webhook", &hook], more].concat());
+        assert_eq!(code(&ran), 99);
+        err(&ran)
+    };
+    let cacert = cacert.to_str().expect("UTF-8");
+    let said = alert("localhost", &["--cacert", cacert]);
+    assert!(said.contains(&format!("alert sent to https://localhost:{port}")), "{said}");
+    assert_eq!(told.recv().expect("told").line, "POST /hook HTTP/1.1");
+    // not even with --insecure, which is for the server under load
+    for (host, more) in [("localhost", &["--insecure"][..]), ("127.0.0.1", &["--cacert", cacert])] {
+        let said = alert(host, more);
+        assert!(said.contains("no alert could be sent") && said.contains("certificate"), "{said}");
+    }
+    assert!(told.try_recv().is_err());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A server that keeps what it is sent, for what the tool hands to others than the server under load.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -30,30 +30,7 @@ pub fn answering(
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let mut reader = BufReader::new(&stream);
-            let mut lines = Vec::new();
-            loop {
-                let mut line = String::new();
-                reader.read_line(&mut line).expect("a head");
-                let line = line.trim_end().to_owned();
-                if line.is_empty() {
-                    break;
-                }
-                lines.push(line);
-            }
-            if lines.is_empty() {
-                continue;
-            }
-            let line = lines.remove(0);
-            let lower = |line: String| match line.split_once(':') {
-                Some((name, value)) => format!("{}:{value}", name.to_ascii_lowercase()),
-                None => line,
-            };
-            let head: Vec<String> = lines.into_iter().map(lower).collect();
-            let length = head.iter().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-            let mut body = vec![0; length.unwrap_or(0)];
-            reader.read_exact(&mut body).expect("a body");
-            let body = String::from_utf8(body).expect("UTF-8");
-            let received = Received { line, head, body };
+            let Some(received) = receive(&mut reader) else { continue };
             let (status, body) = answer(&received);
             if push.send(received).is_err() {
                 return;
@@ -65,4 +42,31 @@ pub fn answering(
         }
     });
     (url, received)
+}
+
+/// One request; `None` where the connection ends before it.
+pub fn receive(reader: &mut impl BufRead) -> Option<Received> {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("a head");
+        let line = line.trim_end().to_owned();
+        if line.is_empty() {
+            break;
+        }
+        lines.push(line);
+    }
+    if lines.is_empty() {
+        return None;
+    }
+    let line = lines.remove(0);
+    let lower = |line: String| match line.split_once(':') {
+        Some((name, value)) => format!("{}:{value}", name.to_ascii_lowercase()),
+        None => line,
+    };
+    let head: Vec<String> = lines.into_iter().map(lower).collect();
+    let length = head.iter().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut body).expect("a body");
+    Some(Received { line, head, body: String::from_utf8(body).expect("UTF-8") })
 }
