@@ -160,9 +160,14 @@ pub fn show_duration(duration: Duration) -> String {
     }
 }
 
-/// Shows a number with three significant digits, and all digits of what is before the point: `0.123`, `4.57`, `1234`.
+/// Shows a number with three significant digits, and all digits of what is before the point: `0.123`, `4.57`, `1234`, and
+/// from five of them on in groups, as [`show_count`] does: `12,345`.
 pub fn significant(value: f64) -> String {
     let size = value.abs();
+    if (9_999.5..1e18).contains(&size) {
+        let sign = if value < 0.0 { "-" } else { "" };
+        return format!("{sign}{}", show_count(size.round() as u64));
+    }
     let decimals = match size {
         0.0 => 0,
         s if s >= 99.95 => 0,
@@ -275,6 +280,22 @@ pub fn from_seconds_or_null<'de, D: serde::Deserializer<'de>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_have_three_digits_and_from_five_on_groups() {
+        for (value, want) in [
+            (0.0, "0"),
+            (0.1234, "0.123"),
+            (99.96, "100"),
+            (1234.4, "1234"),
+            (9999.4, "9999"),
+            (9999.5, "10,000"),
+            (-12_345.6, "-12,346"),
+            (f64::INFINITY, "inf"),
+        ] {
+            assert_eq!(significant(value), want);
+        }
+    }
 
     fn duration(text: &str, want: Duration) {
         assert_eq!(parse_duration(text), Ok(want), "{text}");
