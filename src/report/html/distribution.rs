@@ -4,15 +4,18 @@ use super::svg::{Axis, Chart, Series, Shape};
 use super::words::{show_ms, show_number, trimmed};
 use crate::summary::Distribution;
 
-/// Percentiles of one or more quantities in ms: the further right, the rarer. `None` where there is nothing to draw.
-pub fn percentiles(title: &str, lines: &[(String, &Distribution)]) -> Option<Chart> {
-    let curves: Vec<_> = lines.iter().map(|(name, distribution)| (name, curve(distribution))).collect();
-    let points = || curves.iter().flat_map(|(_, curve)| curve);
+/// Percentiles of one or more quantities in ms: the further right, the rarer. What has no values keeps its colour for other
+/// charts. `None` where there is nothing to draw.
+pub fn percentiles(title: &str, lines: &[(String, Option<&Distribution>)]) -> Option<Chart> {
+    let known = || lines.iter().enumerate().filter_map(|(style, (name, d))| Some((style, name, (*d)?)));
+    let curves: Vec<_> =
+        known().map(|(style, name, distribution)| (style, name, curve(distribution))).collect();
+    let points = || curves.iter().flat_map(|(.., curve)| curve);
     let rarest = points().map(|(x, _)| *x).fold(10.0, f64::max);
     let least = points().map(|(_, y)| *y).filter(|y| *y > 0.0).fold(f64::INFINITY, f64::min);
     let most = points().map(|(_, y)| *y).fold(0.0, f64::max);
     points().next()?;
-    let told = lines.iter().map(|(name, d)| {
+    let told = known().map(|(_, name, d)| {
         format!(
             "{name}: p50 {}, p99 {}, max {}",
             show_ms(d.median),
@@ -28,8 +31,7 @@ pub fn percentiles(title: &str, lines: &[(String, &Distribution)]) -> Option<Cha
         y: Axis::fitting(least.min(most), most, "", show_ms),
         series: curves
             .into_iter()
-            .enumerate()
-            .map(|(style, (name, curve))| Series {
+            .map(|(style, name, curve)| Series {
                 name: name.clone(),
                 style,
                 shape: Shape::Lines(vec![curve]),
@@ -175,6 +177,17 @@ mod tests {
             "{}",
             points.len()
         );
+    }
+
+    #[test]
+    fn a_run_without_values_leaves_the_colours_of_the_others() {
+        let (first, last) = (distribution(1..9), distribution(2..5));
+        let lines =
+            [("a", Some(&first)), ("b", None), ("c", Some(&last))].map(|(name, d)| (name.to_owned(), d));
+        let chart = percentiles("E2E", &lines).expect("two curves");
+        let styles: Vec<_> = chart.series.iter().map(|one| (one.name.as_str(), one.style)).collect();
+        assert_eq!(styles, [("a", 0), ("c", 2)]);
+        assert!(percentiles("E2E", &[("b".to_owned(), None)]).is_none());
     }
 
     #[test]

@@ -195,7 +195,7 @@ impl Page<'_> {
         ];
         for (title, of) in which {
             let runs = self.names.iter().zip(self.reports);
-            let lines: Vec<_> = runs.filter_map(|(name, report)| Some((name.clone(), of(report)?))).collect();
+            let lines: Vec<_> = runs.map(|(name, report)| (name.clone(), of(report))).collect();
             if let Some(chart) = percentiles(title, &lines) {
                 chart.draw(out)?;
             }

@@ -303,8 +303,8 @@ fn distributions(report: &Report) -> Vec<Chart> {
     let [e2e, ttft] = headline_names(report);
     let itl = report.summary.latency.itl.as_ref();
     let quantities = [(e2e, headline_e2e(report)), (ttft, headline_ttft(report)), ("ITL", itl)];
-    let known = quantities.iter().filter_map(|(name, d)| Some(((*name).to_owned(), (*d)?)));
-    let by_percentile = percentiles("Times by percentile", &known.collect::<Vec<_>>());
+    let lines = quantities.map(|(name, distribution)| (name.to_owned(), distribution));
+    let by_percentile = percentiles("Times by percentile", &lines);
     let each = quantities.into_iter().enumerate();
     let each = each.filter_map(|(style, (name, distribution))| histogram(name, distribution?, style));
     by_percentile.into_iter().chain(each).collect()
