@@ -43,6 +43,23 @@ fn history(at: &Path, count: usize) -> Value {
 }
 
 #[test]
+fn several_servers_of_one_series_are_told() {
+    let folder = folder();
+    let mut result = result(folder.path());
+    let url = result["plan"]["server"]["url"].as_str().expect("a URL").to_owned();
+    fs::create_dir(folder.path().join("r")).expect("writable");
+    save(&folder.path().join("r"), &result, 1, 40.0, "a");
+    assert!(!out(&run(folder.path(), &["trend", "r"])).contains("servers"));
+    result["plan"]["server"]["url"] = json!("http://me:pw@other:8000/v1/chat/completions");
+    save(&folder.path().join("r"), &result, 2, 40.0, "a");
+    let shown = out(&run(folder.path(), &["trend", "r", "-o", "t.json"]));
+    let told = format!(", of 2 servers (http://***@other:8000/v1/chat/completions, {url})");
+    assert!(shown.contains(&told), "{shown}");
+    let servers = &read_json(&folder.path().join("t.json"))["series"][0]["runs"];
+    assert_eq!(servers[0]["server"], url);
+}
+
+#[test]
 fn a_level_that_rose_is_worse_from_that_run_on_in_every_form() {
     let folder = folder();
     let at = folder.path();

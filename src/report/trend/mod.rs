@@ -4,6 +4,7 @@ mod console;
 mod csv;
 mod markdown;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -66,6 +67,8 @@ pub struct TrendRun {
     pub file: String,
     /// When it began, UTC, RFC 3339.
     pub started: String,
+    /// The URL that was asked, or `simulated server`, whose port is another each time.
+    pub server: String,
     /// What its user called it.
     pub labels: Labels,
     /// The client's verdict on itself.
@@ -91,6 +94,10 @@ impl TrendRun {
         Self {
             file,
             started: report.started.clone(),
+            server: match &report.plan.simulated {
+                Some(_) => "simulated server".to_owned(),
+                None => report.plan.server.endpoint.shown(),
+            },
             labels: report.plan.labels.clone(),
             health: report.health.verdict,
             complete: report.complete,
@@ -136,12 +143,24 @@ impl TrendSeries {
         format!("{}{}: {}", scenario.unwrap_or_default(), printable(&self.model, 80), self.load)
     }
 
-    /// `plan 7382d55417dc5549, 24 runs from 2026-11-01 00:00:00 to 2026-11-24 00:00:00`.
+    /// `plan 7382d55417dc5549, 24 runs from 2026-11-01 00:00:00 to 2026-11-24 00:00:00`; a plan does not name its server,
+    /// so several in one series are told.
     pub(super) fn about(&self) -> String {
         let runs = show_counted(self.runs.len() as u64, "run");
         let ends = self.runs.first().zip(self.runs.last());
         let ends = ends.map(|(first, last)| format!(" from {} to {}", first.date(), last.date()));
-        format!("plan {}, {runs}{}", printable(&self.plan_hash, 64), ends.unwrap_or_default())
+        let plan = printable(&self.plan_hash, 64);
+        format!("plan {plan}, {runs}{}{}", ends.unwrap_or_default(), self.servers().unwrap_or_default())
+    }
+
+    /// `, of 2 servers (http://a:8000/v1/chat/completions, …)`; `None` for one.
+    fn servers(&self) -> Option<String> {
+        const SHOWN: usize = 3;
+        let servers: BTreeSet<&str> = self.runs.iter().map(|run| run.server.as_str()).collect();
+        let names = servers.iter().take(SHOWN).map(|server| printable(server, 80));
+        let more = (servers.len() > SHOWN).then(|| "…".to_owned());
+        let names: Vec<_> = names.chain(more).collect();
+        (servers.len() > 1).then(|| format!(", of {} servers ({})", servers.len(), names.join(", ")))
     }
 
     /// Every change of level, in words, with its verdict: metric by metric.
