@@ -15,6 +15,7 @@ mod labels;
 mod monitoring;
 mod network;
 mod outputs;
+mod packages;
 mod pages;
 mod properties;
 mod proxy;
