@@ -203,10 +203,8 @@ mod tests {
     }
 
     fn rate(load: &Load) -> Option<f64> {
-        match &load.arrivals.as_ref()?.shape {
-            Shape::Steady(rate) => Some(rate.per_second()),
-            other => panic!("{other}"),
-        }
+        let shape = &load.arrivals.as_ref()?.shape;
+        Some(shape.steady().unwrap_or_else(|| panic!("{shape}")))
     }
 
     #[test]

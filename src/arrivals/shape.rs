@@ -104,6 +104,14 @@ impl Shape {
         }
     }
 
+    /// The rate of a steady shape, per second; `None` for any other.
+    pub fn steady(&self) -> Option<f64> {
+        match self {
+            Self::Steady(rate) => Some(rate.per_second()),
+            Self::Ramp(_) | Self::Stages(_) | Self::AtOnce => None,
+        }
+    }
+
     /// The highest rate there is, per second; infinite where everything comes at once.
     pub fn peak(&self) -> f64 {
         match self {

@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::Report;
-use crate::arrivals::Shape;
 use crate::summary::{Distribution, STATISTICS, Summary};
 
 /// Writes a header and a row for each report. Unknown is an empty cell. Each label that a report bears has a column.
@@ -47,11 +46,8 @@ fn cells(report: &Report, labels: &BTreeSet<&str>) -> Vec<(String, String)> {
     row.text("scenario", plan.scenario.as_deref().unwrap_or_default());
     row.number("completions", plan.load.completions);
     row.number("threads", Some(plan.load.threads));
-    let rate = plan.load.arrivals.as_ref().and_then(|arrivals| match &arrivals.shape {
-        Shape::Steady(rate) => Some(rate.per_second()),
-        _ => None,
-    });
-    row.number("request_rate_per_s", rate);
+    let steady = plan.load.arrivals.as_ref().and_then(|arrivals| arrivals.shape.steady());
+    row.number("request_rate_per_s", steady);
     row.number("duration_limit_s", plan.load.duration.map(|d| d.as_secs_f64()));
     row.text("started", &report.started);
     row.text("model", &plan.request.model);

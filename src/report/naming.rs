@@ -3,7 +3,6 @@
 use std::num::NonZeroU64;
 
 use super::Report;
-use crate::arrivals::Shape;
 use crate::plan::SuiteKind;
 use crate::summary::Distribution;
 use crate::text::printable;
@@ -130,10 +129,7 @@ impl LoadAxis {
 
 /// The steady rate of an open loop, per second.
 fn rate(report: &Report) -> Option<f64> {
-    match &report.plan.load.arrivals.as_ref()?.shape {
-        Shape::Steady(rate) => Some(rate.per_second()),
-        _ => None,
-    }
+    report.plan.load.arrivals.as_ref()?.shape.steady()
 }
 
 /// Of runs at rates, the highest rate before the first that was not kept up with: while the load was steady, fewer than
