@@ -108,14 +108,7 @@ impl Samples {
                 Values::Counted(counted) => counted.at_quantile(own / 100.0, self.per_bucket) as f64 / unit,
             })
         };
-        Some(Adjusted {
-            p50: at(50.0),
-            p75: at(75.0),
-            p90: at(90.0),
-            p95: at(95.0),
-            p99: at(99.0),
-            p99_9: at(99.9),
-        })
+        Some(Adjusted::of(at))
     }
 
     /// What the values come to, divided by `unit`: 1e6 makes milliseconds of nanoseconds. `None` without any.
@@ -142,14 +135,7 @@ impl Samples {
             Some(sorted) => interpolated(sorted, percentile) / unit,
             None => counted.at_quantile(percentile / 100.0, self.per_bucket) as f64 / unit,
         };
-        let percentiles = Percentiles {
-            p50: at(50.0),
-            p75: at(75.0),
-            p90: at(90.0),
-            p95: at(95.0),
-            p99: at(99.0),
-            p99_9: at(99.9),
-        };
+        let percentiles = Percentiles::of(at);
         let at_rank = |rank: u64| match &sorted {
             Some(sorted) => {
                 sorted[usize::try_from(rank).unwrap_or(usize::MAX).clamp(1, sorted.len()) - 1] as f64 / unit
@@ -343,38 +329,30 @@ fn decode(text: &str) -> Option<Histogram<u64>> {
 
 /// Values below which the named share of all values lies; interpolated linearly between ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Percentiles {
+pub struct Percentiles<T = f64> {
     /// 50 %.
-    pub p50: f64,
+    pub p50: T,
     /// 75 %.
-    pub p75: f64,
+    pub p75: T,
     /// 90 %.
-    pub p90: f64,
+    pub p90: T,
     /// 95 %.
-    pub p95: f64,
+    pub p95: T,
     /// 99 %.
-    pub p99: f64,
+    pub p99: T,
     /// 99.9 %.
     #[serde(rename = "p99.9")]
-    pub p99_9: f64,
+    pub p99_9: T,
 }
 
 /// Percentiles with failures taken as endless. `None` where a percentile falls among them.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Adjusted {
-    /// 50 %.
-    pub p50: Option<f64>,
-    /// 75 %.
-    pub p75: Option<f64>,
-    /// 90 %.
-    pub p90: Option<f64>,
-    /// 95 %.
-    pub p95: Option<f64>,
-    /// 99 %.
-    pub p99: Option<f64>,
-    /// 99.9 %.
-    #[serde(rename = "p99.9")]
-    pub p99_9: Option<f64>,
+pub type Adjusted = Percentiles<Option<f64>>;
+
+impl<T> Percentiles<T> {
+    /// What `at` says of each, in percent.
+    fn of(at: impl Fn(f64) -> T) -> Self {
+        Self { p50: at(50.0), p75: at(75.0), p90: at(90.0), p95: at(95.0), p99: at(99.0), p99_9: at(99.9) }
+    }
 }
 
 /// A statistic's name in results, and how it is read off.
