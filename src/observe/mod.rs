@@ -2,14 +2,14 @@
 //!
 //! Text comes in, numbers go out. Knows nothing of HTTP, threads, or the client's own measurements.
 
-pub mod address;
-pub mod gauges;
-pub mod headers;
-pub mod histogram;
+mod address;
+mod gauges;
+mod headers;
+mod histogram;
 mod names;
 pub mod prometheus;
-pub mod reading;
-pub mod window;
+mod reading;
+mod window;
 
 pub use address::metrics_url;
 pub use gauges::{GaugePoint, GaugeSummary, GaugeTrack, Gauges, Spread};
