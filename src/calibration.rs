@@ -37,17 +37,7 @@ const TRIES: u32 = 3;
 pub fn calibrate(plan: &Plan, stop: &Stop) -> Result<Option<Calibration>, Error> {
     let Some(probe) = probe(plan, stop)? else { return Ok(None) };
     let mut replay = Replay::of(&probe);
-    let behavior = Behavior {
-        model: plan.request.model.clone(),
-        ttft: replay.ttft,
-        itl: replay.gap,
-        jitter: 0.0,
-        slowdown: 0.0,
-        slots: NonZeroUsize::MAX,
-        output_tokens: None,
-        keep_log: true,
-        ..Behavior::default()
-    };
+    let behavior = Behavior { model: plan.request.model.clone(), ..Behavior::exact(replay.ttft, replay.gap) };
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let simulator = Simulator::start(behavior, any_port).map_err(|error| {
         Error::Server(format!("the simulated server of --calibrate cannot start: {error}"))

@@ -1,7 +1,6 @@
 //! One trial: the simulated server here, the client there, and what both say put side by side.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use super::client::{self, Told};
@@ -69,18 +68,8 @@ fn make(
     folder: &Path,
     stop: &Stop,
 ) -> Result<Option<(Found, Option<String>)>, String> {
-    let behavior = Behavior {
-        ttft: trial.ttft,
-        itl: trial.gap,
-        jitter: 0.0,
-        slowdown: 0.0,
-        slots: NonZeroUsize::MAX,
-        output_tokens: None,
-        keep_log: true,
-        ..Behavior::default()
-    };
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let simulator = Simulator::start(behavior, any_port)
+    let simulator = Simulator::start(Behavior::exact(trial.ttft, trial.gap), any_port)
         .map_err(|error| format!("the simulated server cannot start: {error}"))?;
     let model = simulator.behavior().model.clone();
     let Some(told) = client::run(program, (&simulator.url(), &model), trial, folder, stop)? else {

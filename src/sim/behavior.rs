@@ -85,6 +85,11 @@ impl Behavior {
         }
     }
 
+    /// A pace that is kept exactly, however many run at once, and a log of what was done: to hold a measurer against.
+    pub fn exact(ttft: Duration, itl: Duration) -> Self {
+        Self { ttft, itl, output_tokens: None, keep_log: true, ..Self::flat_out() }
+    }
+
     /// Whether such a server can be.
     ///
     /// # Errors
