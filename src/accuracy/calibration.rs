@@ -116,8 +116,7 @@ impl Replay {
 
     /// How long a reply takes.
     pub fn reply(&self) -> Duration {
-        let gaps = u32::try_from(self.tokens.saturating_sub(1)).unwrap_or(u32::MAX);
-        self.ttft.saturating_add(self.gap.saturating_mul(gaps))
+        self.pace().reply(self.tokens)
     }
 }
 

@@ -149,6 +149,14 @@ pub struct Pace {
     pub gap: Duration,
 }
 
+impl Pace {
+    /// How long a reply takes whose tokens have an event each.
+    pub fn reply(self, tokens: u64) -> Duration {
+        let gaps = u32::try_from(tokens.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.ttft.saturating_add(self.gap.saturating_mul(gaps))
+    }
+}
+
 /// How late the server itself was: when each event was written, minus when it was due, counted from the request's
 /// arrival. Whatever kept the server is in it, its taking up the request included. `None` without any event.
 pub fn lateness(served: &[Served], pace: Pace) -> Option<Spread> {

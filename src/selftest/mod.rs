@@ -16,7 +16,7 @@ use serde::Serialize;
 pub use table::print;
 pub use trial::{run, this_program};
 
-use crate::accuracy::{Accuracy, Spread};
+use crate::accuracy::{Accuracy, Pace, Spread};
 use crate::health::Environment;
 use crate::units::as_seconds;
 
@@ -92,10 +92,14 @@ impl Settings {
 }
 
 impl Trial {
+    /// The pace that the simulated server is to keep.
+    fn pace(&self) -> Pace {
+        Pace { ttft: self.ttft, gap: self.gap }
+    }
+
     /// How long one reply takes.
     fn reply(&self) -> Duration {
-        let later = u32::try_from(self.tokens.get() - 1).unwrap_or(u32::MAX);
-        self.ttft.saturating_add(self.gap.saturating_mul(later))
+        self.pace().reply(self.tokens.get())
     }
 
     /// How long the run takes if nothing is late.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::client::{self, Told};
 use super::{Found, Row, Trial};
-use crate::accuracy::{Accuracy, Pace, lateness};
+use crate::accuracy::{Accuracy, lateness};
 use crate::clock::Stop;
 use crate::error::Error;
 use crate::sim::{Behavior, Served, Simulator};
@@ -87,7 +87,7 @@ fn found(trial: &Trial, told: &Told, served: &[Served]) -> Found {
         output_tokens: tokens,
         cpu_us_per_token: cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / tokens as f64),
         peak_rss_bytes: told.health.peak_rss_bytes,
-        server_late: lateness(served, Pace { ttft: trial.ttft, gap: trial.gap }),
+        server_late: lateness(served, trial.pace()),
         client_verdict: told.health.verdict.clone(),
         ttft_goal_ms: goal,
         ttft_goal_met: goal.zip(accuracy.ttft).map(|(goal, error)| error.p99 <= goal),
