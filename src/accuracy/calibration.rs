@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Accuracy, Pace, Spread};
 use crate::record::Record;
+use crate::sim::MAX_MODEL_LEN;
 use crate::units::{as_seconds, as_seconds_or_null, from_seconds, from_seconds_or_null};
 
 /// The client's own share: its errors in a replay at the server's pace, against a server that knows the truth.
@@ -88,8 +89,6 @@ const LONGEST_TTFT: Duration = Duration::from_secs(1);
 const LONGEST_GAP: Duration = Duration::from_secs(1);
 /// Longest reply in a replay, but for two tokens it always has.
 const LONGEST_REPLY: Duration = Duration::from_secs(4);
-/// Most tokens of a reply: the simulated model knows no longer ones.
-const MOST_TOKENS: u64 = 100_000;
 /// Tokens of a reply that was not streamed and whose server did not count.
 const SOME_TOKENS: u64 = 64;
 
@@ -106,7 +105,7 @@ impl Replay {
                 events.min(1 + room.max(1))
             }
         };
-        Self { load: String::new(), tokens: tokens.clamp(1, MOST_TOKENS), ttft, gap, failed: 0 }
+        Self { load: String::new(), tokens: tokens.clamp(1, MAX_MODEL_LEN), ttft, gap, failed: 0 }
     }
 
     /// The pace that the simulated server is to keep.
@@ -148,7 +147,7 @@ mod tests {
         assert_eq!(replay(Some(500), Some(50), 2_000), (71, ms(4_000)));
         assert_eq!(replay(Some(60_000), Some(50), 2_000), (61, ms(4_000)));
         assert_eq!(replay(Some(40), Some(30_000), 9), (4, ms(3_040)));
-        assert_eq!(replay(Some(40), Some(0), 10_000_000).0, MOST_TOKENS);
+        assert_eq!(replay(Some(40), Some(0), 10_000_000).0, MAX_MODEL_LEN);
     }
 
     #[test]

@@ -13,8 +13,8 @@ use crate::error::Mistake;
 use crate::health::{Limits, TypedLimit};
 use crate::plan::{Draft, Extent, Given, MAX_THREADS, NetworkDraft, Origin, Slo, Threshold, parse_label};
 use crate::secret::Secret;
-use crate::selftest::{self, Settings};
-use crate::sim::Behavior;
+use crate::selftest::Settings;
+use crate::sim::{Behavior, MAX_MODEL_LEN};
 use crate::units::{parse_duration, parse_share};
 
 /// The mistakes found so far.
@@ -215,8 +215,8 @@ impl Typed {
         let above_0 =
             |text: &str| NonZeroU64::new(whole(text)?).ok_or("write a whole number above 0".to_owned());
         let tokens = |text: &str| match above_0(text)? {
-            tokens if tokens.get() <= selftest::MAX_TOKENS => Ok(tokens),
-            _ => Err(format!("write a whole number from 1 to {}", selftest::MAX_TOKENS)),
+            tokens if tokens.get() <= MAX_MODEL_LEN => Ok(tokens),
+            _ => Err(format!("write a whole number from 1 to {MAX_MODEL_LEN}")),
         };
         let gap = |text: &str| match parse_duration(text)? {
             gap if gap.is_zero() => Err("write a time above 0, such as 20ms".to_owned()),

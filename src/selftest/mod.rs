@@ -41,9 +41,6 @@ impl Default for Settings {
     }
 }
 
-/// The longest reply that can be asked for: the simulated model knows no longer ones.
-pub const MAX_TOKENS: u64 = 100_000;
-
 /// One run to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Trial {

@@ -50,7 +50,7 @@ pub enum Usage {
     Throughout,
 }
 
-/// The longest prompt and answer together that the model claims to take, in tokens.
+/// The longest prompt and answer together that the model claims to take, in tokens: a higher `max_tokens` is refused.
 pub const MAX_MODEL_LEN: u64 = 131_072;
 /// What `/v1/completions` gives unless told how much.
 const DEFAULT_COMPLETION_TOKENS: u64 = 16;

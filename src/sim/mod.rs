@@ -25,6 +25,7 @@ mod server;
 mod tests;
 
 pub use answer::{Faulted, Served};
+pub use ask::MAX_MODEL_LEN;
 pub use behavior::Behavior;
 pub use fault::{Effect, Fault, Faults};
 pub use server::Simulator;

@@ -80,7 +80,7 @@ fn what_makes_no_sense_is_told_before_anything_runs() {
     check(&["selftest", "--streams", "abc"], "--streams 'abc': 'abc' is not a whole number");
     check(&["selftest", "--gap", "0"], "--gap '0': write a time above 0, such as 20ms");
     check(&["selftest", "--tokens", "0"], "--tokens '0': write a whole number above 0");
-    check(&["selftest", "--tokens", "100001"], "--tokens '100001': write a whole number from 1 to 100000");
+    check(&["selftest", "--tokens", "131073"], "--tokens '131073': write a whole number from 1 to 131072");
     check(&["selftest", "--requests", "-1", "--gap", "soon"], "--requests '-1': write a whole number");
     check(&["selftest", "--requests", "-1", "--gap", "soon"], "--gap 'soon': not a duration");
 }
