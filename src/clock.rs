@@ -307,6 +307,11 @@ impl Date {
         self.0.strftime("%Y%m%d-%H%M%S").to_string()
     }
 
+    /// The form of HTTP's headers (RFC 9110, section 5.6.7), such as `Tue, 24 Nov 2026 05:51:13 GMT`.
+    pub fn http(self) -> String {
+        self.0.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    }
+
     /// Seconds since 1970, with fractions.
     pub fn unix_seconds(self) -> f64 {
         self.0.as_millisecond() as f64 / 1e3
@@ -380,6 +385,16 @@ mod tests {
         assert_eq!(RunQueue::default().mean_wait(), None);
         assert_eq!(RunQueue::parse("500 3000"), None);
         assert_eq!(RunQueue::parse("a b c"), None);
+    }
+
+    #[test]
+    fn http_dates_have_the_day_of_the_week_and_english_months() {
+        for (date, want) in [
+            ("1970-01-01T00:00:00Z", "Thu, 01 Jan 1970 00:00:00 GMT"),
+            ("1994-11-06T08:49:37.999Z", "Sun, 06 Nov 1994 08:49:37 GMT"),
+        ] {
+            assert_eq!(Date::parse(date).expect(date).http(), want);
+        }
     }
 
     #[test]

@@ -162,7 +162,7 @@ const GAUGES: [(&str, &str, Figure); 8] = [
 ];
 
 fn seconds(date: &str) -> Option<f64> {
-    Date::parse(date).map(|date| date.unix_ms() as f64 / 1e3)
+    Date::parse(date).map(Date::unix_seconds)
 }
 
 /// The family with what each run has for it.
