@@ -1,95 +1,60 @@
-//! Gzip (RFC 1952) without the compression: what it packs, every client can unpack.
+//! Gzip (RFC 1952) that can be unpacked as far as it has come.
 
-/// One stream being packed.
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+/// One stream being packed. Takes no memory before it is asked for something.
 #[derive(Debug, Default)]
-pub struct Gzip {
-    begun: bool,
-    checksum: Crc32,
-    /// Bytes so far, as the trailer counts them: modulo 2^32.
-    length: u32,
-}
-
-/// The longest stored block of RFC 1951.
-const MAX_BLOCK: usize = 0xffff;
+pub struct Gzip(Option<GzEncoder<Vec<u8>>>);
 
 impl Gzip {
     /// What these bytes become; they can be unpacked at once.
     pub fn pack(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut out = self.header();
-        for block in bytes.chunks(MAX_BLOCK) {
-            stored(&mut out, false, block);
-            self.checksum.add(block);
-            self.length = self.length.wrapping_add(block.len() as u32);
-        }
-        out
+        let encoder = self.encoder();
+        let packed = encoder.write_all(bytes).and_then(|()| encoder.flush());
+        packed.expect("memory takes what is written");
+        std::mem::take(encoder.get_mut())
     }
 
     /// What follows the last bytes.
     pub fn end(&mut self) -> Vec<u8> {
-        let mut out = self.header();
-        stored(&mut out, true, &[]);
-        out.extend(self.checksum.value().to_le_bytes());
-        out.extend(self.length.to_le_bytes());
-        out
+        let encoder = self.encoder();
+        encoder.try_finish().expect("memory takes what is written");
+        std::mem::take(encoder.get_mut())
     }
 
-    /// What stands before the first block.
-    fn header(&mut self) -> Vec<u8> {
-        let is_first = !std::mem::replace(&mut self.begun, true);
-        // magic, deflate, no flags, no time, no level, unknown system
-        if is_first { vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff] } else { Vec::new() }
-    }
-}
-
-fn stored(out: &mut Vec<u8>, is_last: bool, block: &[u8]) {
-    let length = block.len() as u16;
-    out.push(u8::from(is_last));
-    out.extend(length.to_le_bytes());
-    out.extend((!length).to_le_bytes());
-    out.extend_from_slice(block);
-}
-
-/// The checksum of gzip, bit by bit.
-#[derive(Debug, Default)]
-struct Crc32(u32);
-
-impl Crc32 {
-    fn add(&mut self, bytes: &[u8]) {
-        self.0 = !bytes.iter().fold(!self.0, |crc, byte| {
-            let shift = |crc: u32, _| (crc >> 1) ^ (0xedb8_8320 & 0u32.wrapping_sub(crc & 1));
-            (0..8).fold(crc ^ u32::from(*byte), shift)
-        });
-    }
-
-    fn value(&self) -> u32 {
-        self.0
+    fn encoder(&mut self) -> &mut GzEncoder<Vec<u8>> {
+        self.0.get_or_insert_with(|| GzEncoder::new(Vec::new(), Compression::fast()))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
+    use flate2::read::GzDecoder;
+
     use super::*;
 
     #[test]
-    fn the_checksum_is_that_of_the_standard() {
-        let mut crc = Crc32::default();
-        crc.add(b"1234");
-        crc.add(b"56789");
-        assert_eq!(crc.value(), 0xcbf4_3926);
-        assert_eq!(Crc32::default().value(), 0);
+    fn what_is_packed_can_be_unpacked_before_the_end() {
+        let mut gzip = Gzip::default();
+        let first = gzip.pack(b"data: a\n\n");
+        let mut unpacked = [0; 9];
+        GzDecoder::new(&first[..]).read_exact(&mut unpacked).expect("all of it is there");
+        assert_eq!(&unpacked, b"data: a\n\n");
+        let all = [first, gzip.pack(b"b"), gzip.end()].concat();
+        let mut text = String::new();
+        GzDecoder::new(&all[..]).read_to_string(&mut text).expect("it has its end and checksum");
+        assert_eq!(text, "data: a\n\nb");
     }
 
-    /// Checked with Python's `gzip.decompress`.
     #[test]
-    fn a_stream_has_header_blocks_and_trailer() {
-        let mut gzip = Gzip::default();
-        let packed = [gzip.pack(b"ab"), gzip.pack(b"c"), gzip.end()].concat();
-        let want = [
-            &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff][..],
-            &[0, 2, 0, 0xfd, 0xff, b'a', b'b', 0, 1, 0, 0xfe, 0xff, b'c', 1, 0, 0, 0xff, 0xff],
-            &0x3524_41c2u32.to_le_bytes(),
-            &3u32.to_le_bytes(),
-        ];
-        assert_eq!(packed, want.concat());
+    fn nothing_is_a_stream_too() {
+        let mut text = String::new();
+        GzDecoder::new(&Gzip::default().end()[..]).read_to_string(&mut text).expect("a head and an end");
+        assert_eq!(text, "");
     }
 }

@@ -65,7 +65,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("crossbeam_channel", &["clock", "engine", "selftest", "sim"]),
     ("csv", &["report"]),
     ("env_logger", &["main"]),
-    ("flate2", &["rebuild", "report"]),
+    ("flate2", &["rebuild", "report", "sim"]),
     ("hdrhistogram", &["summary"]),
     ("httparse", &["backend", "sim"]),
     ("indicatif", &["report"]),
