@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::num::NonZeroU32;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use flate2::Compression;
@@ -251,7 +252,20 @@ impl Out {
         }
     }
 
+    /// Makes sure that somebody can still open the file.
+    fn check_is_there(&self) -> io::Result<()> {
+        let file = match self {
+            Self::Plain(out) => out.get_ref(),
+            Self::Gzip(out) => out.get_ref().get_ref(),
+        };
+        match file.metadata()?.nlink() {
+            0 => Err(io::Error::new(io::ErrorKind::NotFound, "removed while the run went on")),
+            _ => Ok(()),
+        }
+    }
+
     fn finish(self) -> io::Result<()> {
+        self.check_is_there()?;
         match self {
             Self::Plain(mut out) => out.flush(),
             Self::Gzip(out) => out.finish()?.flush(),
@@ -319,16 +333,23 @@ impl RecordLog {
 
     fn flush(&mut self) {
         self.write(|out| out.flush());
+        if let Some(Err(error)) = self.out.as_ref().map(Out::check_is_there) {
+            self.fail(error);
+        }
     }
 
     /// What fails is told at the end: the run goes on.
     fn write(&mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
         let Some(out) = &mut self.out else { return };
         if let Err(error) = write(out.writer()) {
-            log::warn!("the record log ends here: {error}");
-            self.failure = Some(error);
-            self.out = None;
+            self.fail(error);
         }
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        log::warn!("the record log ends here: {error}");
+        self.failure = Some(error);
+        self.out = None;
     }
 }
 
@@ -348,6 +369,21 @@ impl Sink for RecordLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_is_removed_is_told_of() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for gzip in [false, true] {
+            let path = folder.path().join("a.jsonl");
+            let mut log = RecordLog::new(File::create(&path).expect("writable"), gzip);
+            log.flush();
+            assert!(log.failure.is_none());
+            std::fs::remove_file(&path).expect("it was made");
+            log.flush();
+            let told = log.failure.map(|failure| failure.to_string());
+            assert_eq!(told.as_deref(), Some("removed while the run went on"));
+        }
+    }
 
     #[test]
     fn a_record_comes_back_as_it_was() {
