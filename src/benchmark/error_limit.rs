@@ -99,7 +99,8 @@ impl<'a> ErrorLimit<'a> {
         }
     }
 
-    fn pass_on(&mut self) {
+    /// Stops the run if a stop has come from outside. Done at each record and pulse too.
+    pub(super) fn pass_on(&mut self) {
         if self.outside.is_urgent() {
             self.stopper = None;
         } else if let Some(stopper) = self.stopper.as_mut().filter(|_| self.outside.requested()) {

@@ -36,7 +36,7 @@ pub fn read_request(stream: &mut impl Read) {
 }
 
 /// Answers one request with these bytes.
-fn answer(stream: &mut TcpStream, bytes: &str) {
+pub fn answer(stream: &mut TcpStream, bytes: &str) {
     read_request(stream);
     let _ = stream.write_all(bytes.as_bytes());
 }

@@ -23,6 +23,7 @@ mod receiver;
 mod saved;
 mod secrets;
 mod selftest;
+mod stops;
 mod tls;
 mod trend;
 mod vllm_json;

@@ -1,0 +1,40 @@
+//! Stops that come at awkward moments: before the first request, and while there is no connection yet.
+
+use std::fs;
+
+use vllm_loadgen::app;
+use vllm_loadgen::cli::{self, Order, Surroundings};
+use vllm_loadgen::clock::{Stop, stop_pair};
+
+use crate::command::{folder, json};
+use crate::failures::{answer, server};
+
+/// Makes the run of these words; what it shows.
+fn run_in_process(words: &[&str], stop: &Stop) -> String {
+    let around =
+        Surroundings { variable: &|_| None, read: &|path| fs::read_to_string(path), default_config: None };
+    let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+    let Ok(Order::Run(order)) = cli::parse(&words, &around) else { panic!("it is an order") };
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut streams = app::Streams { out: &mut out, err: &mut err, color: false };
+    app::run(*order, stop, &mut streams).expect("it ends");
+    String::from_utf8(out).expect("text")
+}
+
+#[test]
+fn a_stop_that_comes_while_the_server_is_asked_for_its_metrics_lets_nothing_be_sent() {
+    let folder = folder();
+    let file = folder.path().join("run.json").display().to_string();
+    for load in [&["-t", "2"][..], &["--request-rate", "1000"]] {
+        let (mut stopper, stop) = stop_pair();
+        // the first that is asked of it is /metrics
+        let url = server(move |_, mut stream| {
+            stopper.begin();
+            answer(&mut stream, "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        });
+        let words = ["-q", "--url", &url, "--model", "m", "-n", "50", "--overwrite", "-o", &file];
+        let shown = run_in_process(&[&words[..], load].concat(), &stop);
+        assert!(shown.contains("interrupted before its planned end"), "{shown}");
+        assert_eq!(json(file.as_ref())["summary"]["requests"]["sent"], 0, "{load:?}");
+    }
+}
