@@ -204,7 +204,8 @@ fn agent(to: &Destination, network: &Network) -> Result<Agent, String> {
     if to.is_tls() {
         config = config.tls_config(tls::config_beside_system(&network)?);
     }
-    let connector = ProbeConnector(Arc::clone(&network)).chain(SharedTls::default());
+    let connector = ProbeConnector { network: Arc::clone(&network), given_up: Arc::default() };
+    let connector = connector.chain(SharedTls::default());
     Ok(Agent::with_parts(config.build(), connector, CachedResolver::new(network)))
 }
 

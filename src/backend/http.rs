@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -179,8 +180,9 @@ impl Client {
 
     /// A backend for one worker, with an agent and a connection of its own.
     pub fn backend(&self) -> HttpBackend {
-        let buffer = Vec::new();
-        HttpBackend { agent: self.agent(), client: self.clone(), kept: Weak::new(), buffer }
+        let (buffer, given_up) = (Vec::new(), Arc::default());
+        let agent = self.agent(Arc::clone(&given_up));
+        HttpBackend { agent, given_up, client: self.clone(), kept: Weak::new(), buffer }
     }
 
     /// Asks the server about itself: status and body of the reply to a GET.
@@ -193,7 +195,7 @@ impl Client {
         let now = SystemClock.now();
         marks::begin(now + timeout, timeout, timeout.min(self.settings.connect_timeout));
         let ask = || -> Result<_, Error> {
-            let reply = self.agent().run(http::Request::from_parts(parts, ()))?;
+            let reply = self.agent(Arc::default()).run(http::Request::from_parts(parts, ()))?;
             note(|marks| marks.in_body = true);
             let status = reply.status().as_u16();
             let body = reply.into_body().into_with_config().limit(MAX_ANSWER).read_to_vec()?;
@@ -204,8 +206,9 @@ impl Client {
         answer.map_err(|error| classify(&error, &marks))
     }
 
-    fn agent(&self) -> Agent {
-        let connector = ProbeConnector(Arc::clone(&self.network)).chain(self.tls.clone());
+    fn agent(&self, given_up: Arc<AtomicBool>) -> Agent {
+        let connector = ProbeConnector { network: Arc::clone(&self.network), given_up };
+        let connector = connector.chain(self.tls.clone());
         Agent::with_parts(self.config.clone(), connector, self.resolver.clone())
     }
 }
@@ -256,6 +259,8 @@ pub fn sensitive(mut value: HeaderValue) -> HeaderValue {
 pub struct HttpBackend {
     client: Client,
     agent: Agent,
+    /// Whether what is under way was given up, which cuts connecting short.
+    given_up: Arc<AtomicBool>,
     /// The connection that the agent keeps, if its bytes are those of HTTP.
     kept: Weak<Mutex<Line>>,
     /// For bodies that come through ureq.
@@ -290,10 +295,13 @@ impl Backend for HttpBackend {
         Exchange { trace, result }
     }
 
-    /// Shuts the connection down. Connecting is not cut short; the connect timeout bounds it.
+    /// Shuts the connection down, also one that is being made; a name lookup alone ends in its own time.
     fn canceller(&self) -> Canceller {
-        let agent = self.agent.clone();
-        Box::new(move || agent.shutdown())
+        let (agent, given_up) = (self.agent.clone(), Arc::clone(&self.given_up));
+        Box::new(move || {
+            given_up.store(true, Ordering::Relaxed);
+            agent.shutdown();
+        })
     }
 }
 

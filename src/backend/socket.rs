@@ -5,11 +5,15 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, UnixAddr, connect, socket};
 use ureq::unversioned::transport::ShutdownHandle;
+
+use crate::clock::{Clock, SystemClock};
 
 /// A connected socket that another thread may shut down.
 #[derive(Debug)]
@@ -19,9 +23,17 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// Connects to this address within this time.
-    pub fn to_address(address: &SocketAddr, within: Duration) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(address, within)?;
+    /// Connects to this address within this time, or until it is given up.
+    pub fn to_address(address: &SocketAddr, within: Duration, given_up: &AtomicBool) -> io::Result<Self> {
+        let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let stream = TcpStream::from(socket(family, SockType::Stream, CLOSED_IN_CHILDREN, None)?);
+        stream.set_nonblocking(true)?;
+        match connect(stream.as_raw_fd(), &SockaddrStorage::from(*address)) {
+            Ok(()) => {}
+            Err(Errno::EINPROGRESS | Errno::EINTR) => wait_until_connected(&stream, within, given_up)?,
+            Err(errno) => return Err(errno.into()),
+        }
+        stream.set_nonblocking(false)?;
         stream.set_nodelay(true)?;
         Ok(Self::Tcp(stream))
     }
@@ -59,6 +71,30 @@ impl Socket {
         }
     }
 }
+
+/// Looks again and again whether it was given up: nothing else can end a connection that is being made.
+fn wait_until_connected(stream: &TcpStream, within: Duration, given_up: &AtomicBool) -> io::Result<()> {
+    let until = SystemClock.now() + within;
+    loop {
+        let left = until.since(SystemClock.now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        if given_up.load(Ordering::Relaxed) {
+            return Err(io::Error::new(ErrorKind::ConnectionAborted, "given up while connecting"));
+        }
+        // a millisecond more, for what is cut off
+        let wait = PollTimeout::try_from(left.min(LOOK_EVERY).as_millis() + 1).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)], wait) {
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return stream.take_error()?.map_or(Ok(()), Err),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// How often a connection being made looks whether it was given up.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const CLOSED_IN_CHILDREN: SockFlag = SockFlag::SOCK_CLOEXEC;

@@ -4,6 +4,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -101,7 +102,11 @@ impl Resolver for CachedResolver {
 
 /// Makes instrumented connections.
 #[derive(Debug)]
-pub struct ProbeConnector(pub Arc<Network>);
+pub struct ProbeConnector {
+    pub network: Arc<Network>,
+    /// Whether the connection being made is not wanted any more.
+    pub given_up: Arc<AtomicBool>,
+}
 
 impl Connector<()> for ProbeConnector {
     type Out = ProbeTransport;
@@ -112,10 +117,10 @@ impl Connector<()> for ProbeConnector {
             marks.phase = Phase::Connecting;
             marks.connect_by = before + marks.connect_timeout;
         });
-        let network = &*self.0;
+        let network = &*self.network;
         let connected = match &network.unix_socket {
             Some(path) => connect_within(|left| Socket::to_path(path, left)),
-            None => connect_any(&details.addrs),
+            None => connect_any(&details.addrs, &self.given_up),
         };
         let socket = Arc::new(connected.map_err(|error| not_connected(error, network))?);
         note(|marks| marks.trace.reused = Some(false));
@@ -143,10 +148,10 @@ impl Connector<()> for ProbeConnector {
 }
 
 /// Connects to the first address that answers, within the connect timeout for all of them together.
-fn connect_any(addresses: &[SocketAddr]) -> io::Result<Socket> {
+fn connect_any(addresses: &[SocketAddr], given_up: &AtomicBool) -> io::Result<Socket> {
     let mut result = Err(ErrorKind::AddrNotAvailable.into());
     for address in addresses {
-        result = connect_within(|left| Socket::to_address(address, left));
+        result = connect_within(|left| Socket::to_address(address, left, given_up));
         if result.is_ok() {
             break;
         }

@@ -38,3 +38,39 @@ fn a_stop_that_comes_while_the_server_is_asked_for_its_metrics_lets_nothing_be_s
         assert_eq!(json(file.as_ref())["summary"]["requests"]["sent"], 0, "{load:?}");
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_connection_that_is_being_made_is_cut_short() {
+    use nix::sys::socket::{
+        AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, getsockname, listen, socket,
+    };
+    use std::net::{SocketAddr, TcpStream};
+    use std::os::fd::AsRawFd;
+    use std::time::Duration;
+
+    use vllm_loadgen::backend::{Backend, Client, Settings};
+    use vllm_loadgen::failure::FailureKind;
+
+    use crate::failures::{exchange_on, settings};
+
+    let queue = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).expect("a socket");
+    bind(queue.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).expect("bound");
+    listen(&queue, Backlog::new(0).expect("none")).expect("it listens");
+    let port = getsockname::<SockaddrIn>(queue.as_raw_fd()).expect("bound").port();
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    // there is room for one; whoever comes then waits
+    let _waits = TcpStream::connect(address).expect("there is room for one");
+    let settings =
+        Settings { connect_timeout: Duration::from_secs(40), ..settings(&format!("http://{address}")) };
+    let mut backend = Client::new(settings).expect("valid settings").backend();
+    let cancel = backend.canceller();
+    let exchange = std::thread::scope(|scope| {
+        let under_way = scope.spawn(move || exchange_on(&mut backend).0);
+        std::thread::sleep(Duration::from_millis(100));
+        cancel();
+        under_way.join().expect("no panic")
+    });
+    let failure = exchange.result.expect_err("there is no connection");
+    assert_ne!(failure.kind, FailureKind::ConnectTimeout, "{failure}");
+}
