@@ -24,6 +24,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::plan::{Load, Phases};
 use crate::record::{Outcome, Phase, Pulse, Record, Sink};
 use crate::secret::{Secret, redacted};
+use crate::units::show_counted;
 use crate::wire::Dialect;
 use desk::{Desk, Feed, Seat};
 use grace::Grace;
@@ -302,7 +303,13 @@ fn attempt(
     let mut record = intake.into_record(job.id, phase, moments, exchange, setup.clock.now());
     if let Outcome::Failed(failure) = &mut record.outcome {
         if let Some(kind) = floor.given_up.get().filter(|_| !failure.kind.is_told_by_server()) {
-            *failure = Failure::new(*kind, format!("given up; {failure}"));
+            // how the connection ended then is this client's doing too, and no fact of the server
+            let until = match (record.moments.sent, record.moments.first_byte) {
+                (None, _) => "given up while connecting".to_owned(),
+                (Some(_), None) => "given up before a reply came".to_owned(),
+                (Some(_), Some(_)) => format!("given up after {}", show_counted(record.events, "event")),
+            };
+            *failure = Failure::new(*kind, until);
         }
         failure.message = redacted(&failure.message, setup.secrets);
     }

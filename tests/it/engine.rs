@@ -408,6 +408,8 @@ fn requests_under_way_are_given_up_when_the_grace_is_over() {
         let records = run_mute(&load, halt);
         let kinds: Vec<_> = records.iter().map(|r| r.failure().expect("none succeeds").kind).collect();
         assert!(!kinds.is_empty() && kinds.iter().all(|kind| *kind == want), "{load}: {kinds:?}");
+        let messages = records.iter().map(|r| r.failure().expect("none succeeds").message.as_str());
+        messages.for_each(|message| assert_eq!(message, "given up while connecting"));
         let mut tally = Tally::default();
         records.iter().for_each(|record| tally.record(record));
         let requests = tally.into_summary().requests;
