@@ -42,6 +42,11 @@ pub fn run(mut order: RunOrder, stop: &Stop, streams: &mut Streams<'_>) -> Resul
         benchmark::ask_model(server)
     });
     if let Err(Error::Server(why)) = &suite {
+        if stop.requested() {
+            // whoever has stopped waiting for the answer has no run that failed
+            streams.remark(format_args!("error: {why}"));
+            return Ok(ExitCode::Failed);
+        }
         // all else is right then, so whoever is to be told is known
         alerts::send(&order.draft.alerts_to(), Some(Alert::of_draft(&order.draft, why)), streams);
     }

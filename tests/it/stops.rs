@@ -7,10 +7,10 @@ use vllm_loadgen::cli::{self, Order, Surroundings};
 use vllm_loadgen::clock::{Stop, stop_pair};
 
 use crate::command::{folder, json};
-use crate::failures::{answer, server};
+use crate::failures::{answer, read_request, server};
 
-/// Makes the run of these words; what it shows.
-fn run_in_process(words: &[&str], stop: &Stop) -> String {
+/// Makes the run of these words; what it shows and what it says beside that.
+fn run_in_process(words: &[&str], stop: &Stop) -> (String, String) {
     let around =
         Surroundings { variable: &|_| None, read: &|path| fs::read_to_string(path), default_config: None };
     let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
@@ -18,7 +18,8 @@ fn run_in_process(words: &[&str], stop: &Stop) -> String {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut streams = app::Streams { out: &mut out, err: &mut err, color: false };
     app::run(*order, stop, &mut streams).expect("it ends");
-    String::from_utf8(out).expect("text")
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (text(out), text(err))
 }
 
 #[test]
@@ -33,10 +34,22 @@ fn a_stop_that_comes_while_the_server_is_asked_for_its_metrics_lets_nothing_be_s
             answer(&mut stream, "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         });
         let words = ["-q", "--url", &url, "--model", "m", "-n", "50", "--overwrite", "-o", &file];
-        let shown = run_in_process(&[&words[..], load].concat(), &stop);
+        let (shown, _) = run_in_process(&[&words[..], load].concat(), &stop);
         assert!(shown.contains("interrupted before its planned end"), "{shown}");
         assert_eq!(json(file.as_ref())["summary"]["requests"]["sent"], 0, "{load:?}");
     }
+}
+
+#[test]
+fn a_stop_while_the_server_is_asked_for_its_model_is_no_failure_of_the_command() {
+    let (mut stopper, stop) = stop_pair();
+    let url = server(move |_, mut stream| {
+        read_request(&mut stream);
+        stopper.begin();
+    });
+    let (shown, said) = run_in_process(&["--url", &url, "--alert-webhook", &url], &stop);
+    assert!(shown.is_empty() && said.contains(&format!("error: cannot reach {url}")), "{shown}{said}");
+    assert!(!said.contains("alert"), "{said}");
 }
 
 #[cfg(target_os = "linux")]
