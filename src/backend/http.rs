@@ -218,8 +218,8 @@ fn request_parts(settings: &Settings, method: Method, url: &str) -> Result<http:
     let mut request = http::Request::builder().method(method).uri(url);
     request = request.header("content-type", "application/json");
     if let Some(key) = &settings.key {
-        let value = HeaderValue::from_str(&format!("Bearer {}", key.reveal()))
-            .map_err(|_| "the API key holds characters that a header cannot carry".to_owned())?;
+        let value = HeaderValue::from_str(&format!("Bearer {}", key.reveal())).ok().filter(is_ascii);
+        let value = value.ok_or("the API key holds characters that a header cannot carry")?;
         request = request.header("authorization", sensitive(value));
     }
     let (mut parts, ()) =
@@ -229,8 +229,9 @@ fn request_parts(settings: &Settings, method: Method, url: &str) -> Result<http:
         if OURS.contains(&header.as_str()) {
             return Err(format!("'{name}' cannot be set; it follows from the request"));
         }
-        let value = HeaderValue::from_str(value.reveal())
-            .map_err(|_| format!("header '{name}' cannot carry this value"))?;
+        let is_fit = |value: &HeaderValue| is_ascii(value) || !ASCII_ONLY.contains(&header.as_str());
+        let value = HeaderValue::from_str(value.reveal()).ok().filter(is_fit);
+        let value = value.ok_or_else(|| format!("header '{name}' cannot carry this value"))?;
         // whoever prints the request must not print what may be a secret
         let value = sensitive(value);
         parts.headers.append(header, value);
@@ -247,6 +248,13 @@ fn size_of_head(parts: &http::request::Parts) -> usize {
 
 /// Headers that frame a request: another value would break it.
 const OURS: [&str; 5] = ["connection", "content-length", "content-type", "expect", "transfer-encoding"];
+
+/// Headers that ureq reads itself, and refuses at each request where they are more than ASCII.
+const ASCII_ONLY: [&str; 2] = ["authorization", "host"];
+
+fn is_ascii(value: &HeaderValue) -> bool {
+    value.to_str().is_ok()
+}
 
 /// A value that is not shown where a request is printed.
 pub fn sensitive(mut value: HeaderValue) -> HeaderValue {

@@ -369,6 +369,24 @@ fn headers_that_frame_a_request_cannot_be_set() {
 }
 
 #[test]
+fn a_key_that_no_header_can_carry_is_told_before_anything_is_sent() {
+    let secret = vllm_loadgen::secret::Secret::new;
+    for key in ["\u{feff}sk-1", "ключ", "two\nlines"] {
+        let told = Client::check(&Settings { key: Some(secret(key)), ..settings("http://h") });
+        assert_eq!(
+            told,
+            Err("the API key holds characters that a header cannot carry".to_owned()),
+            "{key:?}"
+        );
+        for (name, is_fit) in [("Authorization", false), ("host", false), ("x-title", !key.contains('\n'))] {
+            let headers = vec![(name.to_owned(), secret(key))];
+            let told = Client::check(&Settings { headers, ..settings("http://h") });
+            assert_eq!(told.is_ok(), is_fit, "{name}: {key:?}: {told:?}");
+        }
+    }
+}
+
+#[test]
 fn settings_do_not_show_what_is_in_headers() {
     let headers = vec![("X-Any".to_owned(), vllm_loadgen::secret::Secret::new("canary"))];
     let settings = Settings { headers, ..settings("http://h?key=canary") };
