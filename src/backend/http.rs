@@ -409,6 +409,9 @@ pub fn classify(error: &Error, marks: &Marks) -> Failure {
     let message = match &marks.cause {
         Some(Cause::Dns(words) | Cause::Proxy(words) | Cause::Io(.., words)) => words.clone(),
         Some(Cause::ConnectTimeout) => format!("after {}", show_duration(marks.connect_timeout)),
+        Some(Cause::Idle) if !marks.in_body && marks.trace.first_byte.is_some() => {
+            format!("no whole head within {}", show_duration(marks.idle))
+        }
         Some(Cause::Idle) => format!("no byte for {}", show_duration(marks.idle)),
         Some(Cause::Total) => "the time for the request was over".to_owned(),
         None => words(error),

@@ -327,6 +327,11 @@ fn budget(now: Moment, began: Moment) -> (Duration, Cause) {
         let left = marks.deadline.since(now);
         let (wait, cause) = match marks.phase {
             phase if phase.is_before_exchange() => (marks.connect_by.since(now), Cause::ConnectTimeout),
+            // a head that drips in is none: it is to be whole in time
+            Phase::Receiving if !marks.in_body => {
+                let began = marks.trace.sent_whole.unwrap_or(began);
+                (marks.idle.saturating_sub(now.since(began)), Cause::Idle)
+            }
             _ => (marks.idle.saturating_sub(now.since(began)), Cause::Idle),
         };
         if left < wait { (left, Cause::Total) } else { (wait, cause) }

@@ -253,6 +253,20 @@ fn a_stream_that_stalls_ends_in_a_timeout() {
 }
 
 #[test]
+fn a_head_that_drips_in_is_to_be_whole_within_the_idle_timeout() {
+    let url = server(|_, mut stream| {
+        answer(&mut stream, "HTTP/1.1 200 OK\r\na: ");
+        while stream.write_all(b"a").is_ok() {
+            thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let idle = Duration::from_millis(200);
+    let failed = check_with(Settings { idle_timeout: idle, ..settings(&url) }, FailureKind::HeaderTimeout);
+    let told = failed.result.expect_err("it failed").message;
+    assert_eq!(told, "no whole head within 200 ms");
+}
+
+#[test]
 fn drip_feeding_does_not_outlast_the_total_timeout() {
     let url = server(|_, mut stream| {
         answer(&mut stream, CHUNKED);
