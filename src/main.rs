@@ -14,6 +14,7 @@ use vllm_loadgen::app::{self, Streams};
 use vllm_loadgen::cli::{self, DEFAULT_CONFIG, Order, Surroundings};
 use vllm_loadgen::clock::{Stopper, stop_pair};
 use vllm_loadgen::error::{Error, ExitCode};
+use vllm_loadgen::text::one_line;
 
 fn main() -> process::ExitCode {
     let color =
@@ -150,7 +151,7 @@ fn read(path: &Path) -> io::Result<String> {
 fn complain(error: &Error) -> ExitCode {
     let prefix = if io::stderr().is_terminal() { "\x1b[31merror\x1b[0m" } else { "error" };
     for line in error.to_string().lines() {
-        let _ = writeln!(io::stderr(), "{prefix}: {line}");
+        let _ = writeln!(io::stderr(), "{prefix}: {}", one_line(line));
     }
     error.exit_code()
 }

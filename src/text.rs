@@ -1,6 +1,7 @@
 //! Text from strangers, made fit to show.
 
 use std::borrow::Cow;
+use std::path::Path;
 
 /// One line of at most `max_chars` characters that cannot steer a terminal: control, format and direction marks are
 /// dropped, runs of white space become one blank, and a cut is marked with `…`.
@@ -41,6 +42,11 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
         c => (!c.is_control() && !is_invisible(c)).then_some(c),
     };
     Cow::Owned(text.chars().filter_map(shown).collect())
+}
+
+/// The path in [one line](one_line) for messages: whoever made the file has named it.
+pub fn shown_path(path: &Path) -> String {
+    one_line(&path.display().to_string()).into_owned()
 }
 
 /// Characters that change how others are shown: direction overrides, zero widths, byte order marks.

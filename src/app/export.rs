@@ -7,6 +7,7 @@ use crate::cli::ExportOrder;
 use crate::error::{Error, ExitCode, Mistake};
 use crate::rebuild;
 use crate::report::{History, OutputFile};
+use crate::text::shown_path;
 
 /// Writes saved results as metrics with times. What is in a folder and is no result is told and passed over.
 ///
@@ -44,7 +45,7 @@ pub fn export(order: &ExportOrder, streams: &mut Streams<'_>) -> Result<ExitCode
     match file {
         Some(file) => {
             let written: PathBuf = file.finish(|out| history.write(out))?;
-            writeln!(streams.out, "Written: {}", written.display())?;
+            writeln!(streams.out, "Written: {}", shown_path(&written))?;
         }
         None => history.write(streams.out)?,
     }

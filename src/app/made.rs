@@ -9,6 +9,7 @@ use crate::backend::{self, Delivery, Destination, Network, Verb};
 use crate::error::Error;
 use crate::plan::SuiteKind;
 use crate::report::{self, DetailLog, Report};
+use crate::text::{one_line, shown_path};
 
 /// What has been made so far, and the first thing that failed.
 #[derive(Default)]
@@ -91,7 +92,7 @@ impl Made {
         match (result, &self.failure) {
             (Ok(()), _) => {}
             (Err(failure), None) => self.failure = Some(failure),
-            (Err(failure), Some(_)) => log::warn!("{failure}"),
+            (Err(failure), Some(_)) => log::warn!("{}", one_line(&failure.to_string())),
         }
     }
 
@@ -114,7 +115,7 @@ impl Made {
     pub(super) fn finish(mut self, streams: &mut Streams<'_>) -> Result<Vec<Report>, Error> {
         let written = std::mem::take(&mut self.written);
         self.print(streams, |_, out| {
-            written.iter().try_for_each(|path| writeln!(out, "\nWritten: {}", path.display()))?;
+            written.iter().try_for_each(|path| writeln!(out, "\nWritten: {}", shown_path(path)))?;
             out.flush()
         });
         match self.failure {

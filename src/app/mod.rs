@@ -18,6 +18,7 @@ use crate::clock::Stop;
 use crate::error::{Error, ExitCode};
 use crate::health;
 use crate::sim::Simulator;
+use crate::text::one_line;
 
 pub use compare::compare;
 pub use export::export;
@@ -39,7 +40,7 @@ pub struct Streams<'a> {
 impl Streams<'_> {
     /// Says something beside the results. That nobody listens any more ends no run.
     fn remark(&mut self, text: impl std::fmt::Display) {
-        let _ = writeln!(self.err, "{text}");
+        let _ = writeln!(self.err, "{}", one_line(&text.to_string()));
     }
 }
 

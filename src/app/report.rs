@@ -12,6 +12,7 @@ use crate::plan::{SuiteKind, Threshold};
 use crate::rebuild;
 use crate::record::Sink;
 use crate::report::{self, OutputFile, Report, VllmRows};
+use crate::text::shown_path;
 
 /// Shows saved results and record logs again, and writes what is asked for. Where they are to be judged, the exit code is
 /// that of the runs.
@@ -39,7 +40,7 @@ pub fn report(order: &ReportOrder, streams: &mut Streams<'_>) -> Result<ExitCode
         let color = streams.color;
         made.print(streams, |reports, out| {
             if order.files.len() > 1 {
-                writeln!(out, "\n== {} ==", path.display())?;
+                writeln!(out, "\n== {} ==", shown_path(path))?;
             }
             reports.last().map_or(Ok(()), |report| report::print_report(report, color, out))
         });

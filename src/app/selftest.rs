@@ -7,6 +7,7 @@ use crate::error::{Error, ExitCode};
 use crate::health;
 use crate::report::{OutputFile, Tool};
 use crate::selftest::{self, Findings};
+use crate::text::shown_path;
 use crate::units::{show_counted, show_duration};
 
 /// Measures the tool itself and prints what was found; an interrupted test prints what it has.
@@ -38,7 +39,7 @@ pub fn selftest(order: SelftestOrder, stop: &Stop, streams: &mut Streams<'_>) ->
             serde_json::to_writer_pretty(&mut *out, &findings)?;
             writeln!(out)
         })?;
-        writeln!(streams.out, "\nWritten: {}", written.display())?;
+        writeln!(streams.out, "\nWritten: {}", shown_path(&written))?;
     }
     printed?;
     streams.out.flush()?;

@@ -78,3 +78,31 @@ fn a_run_that_is_not_begun_leaves_no_record_log() {
     let left: Vec<_> = fs::read_dir(&saved).expect("it was made").flatten().map(|file| file.path()).collect();
     assert_eq!(left, Vec::<std::path::PathBuf>::new());
 }
+
+#[test]
+fn no_name_of_a_file_steers_a_terminal() {
+    let (folder, server) = (folder(), simulator());
+    let (result, log, lost) = ("a\u{1b}[31m\n.json", "b\u{1b}]0;t\u{7}.jsonl", "c\u{1b}[2J.json");
+    let words = ["-n", "2", "--max-tokens", "2", "-o", result, "--record-log", log];
+    let made = run(folder.path(), &[&["-q", "--url", &server.url()], &words[..]].concat());
+    succeeds(&made);
+    let shown = run(folder.path(), &["report", result, log]);
+    succeeds(&shown);
+    let missing = run(folder.path(), &["report", lost]);
+    assert_eq!(code(&missing), 1);
+    let mistaken = run(folder.path(), &["--csv", lost, "-o", lost]);
+    assert_eq!(code(&mistaken), 2);
+    let left_out = run(folder.path(), &["export", "--openmetrics", "d\u{1b}[31m.om", result, log]);
+    succeeds(&left_out);
+    for (output, name) in [
+        (made, "a[31m"),
+        (shown, "b]0;t.jsonl"),
+        (missing, "c[2J"),
+        (mistaken, "c[2J"),
+        (left_out, "d[31m.om"),
+    ] {
+        let said = out(&output) + &err(&output);
+        assert!(said.contains(name), "{name}: {said:?}");
+        assert!(!said.contains(|c: char| c.is_control() && c != '\n'), "{said:?}");
+    }
+}
