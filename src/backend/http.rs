@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustls::AlertDescription;
+use rustls::{AlertDescription, CertificateError};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ureq::http::{self, HeaderName, HeaderValue, Method, StatusCode, Version, header};
@@ -433,6 +433,14 @@ fn words(error: &Error) -> String {
 fn tls_words(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidMessage(_) => format!("what came is not TLS: {error}"),
+        // known by its words alone
+        rustls::Error::InvalidCertificate(CertificateError::Other(_))
+            if error.to_string().contains("CaUsedAsEndEntity") =>
+        {
+            "the server's own certificate is that of an authority (CA:TRUE, as openssl makes it for itself); give it \
+             one with CA:FALSE, or do not check it: --insecure"
+                .to_owned()
+        }
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
             "the server asks for a client certificate; give one with --cert and --key".to_owned()
         }

@@ -193,7 +193,9 @@ fn certificates_that_cannot_be_trusted_are_failures_of_their_own_kind() {
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2021, 1, 1);
     };
+    let authority = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     for (identity, said) in [
+        (ca.identity_with(&["127.0.0.1"], authority), "CA:TRUE"),
         (stranger.identity(&["127.0.0.1"]), "UnknownIssuer"),
         (ca.identity(&["other.test"]), "not valid for name"),
         (ca.identity_with(&["127.0.0.1"], expired), "expired"),
