@@ -422,7 +422,8 @@ fn client(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 /// Whose moments the times are made of, and how late this client was itself.
 fn stamps(summary: &Summary, has_address: bool) -> String {
     let latency = &summary.latency;
-    let (Some(share), Some(delay)) = (latency.kernel_stamped_share, &latency.read_delay) else {
+    let Some(share) = latency.kernel_stamped_share else { return "no reply was read".to_owned() };
+    let Some(delay) = &latency.read_delay else {
         let why = if has_address { "the system gives no" } else { "a Unix socket has no" };
         return format!("times are of this process's reads: {why} receive timestamps");
     };

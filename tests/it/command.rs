@@ -351,6 +351,7 @@ fn a_server_that_is_not_there_is_named() {
     let named = run(folder.path(), &["--url", &url, "--model", "m", "-n", "3", "-o", "run.json"]);
     assert_eq!(code(&named), 1);
     assert_eq!(json(&folder.path().join("run.json"))["summary"]["errors"][0]["kind"], "connect_refused");
+    assert!(out(&named).contains("Clock                no reply was read"), "{}", out(&named));
 }
 
 #[test]
