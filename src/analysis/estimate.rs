@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::arrivals::Process;
 use crate::plan::{Load, Metric, Quantity, Stat};
 use crate::stats::{Interval, NORMAL, share_interval};
-use crate::summary::{Distribution, Latency, Summary};
+use crate::summary::{Distribution, Goodput, Latency, Summary};
 
 /// A figure of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,7 +24,8 @@ pub struct Estimate {
 /// Intervals of times are those of [`Intervals`](crate::summary::Intervals); of shares Wilson's. A rate's is that of a
 /// renewal process, rate × (1 ± 1.96 c ÷ √n), where c is std ÷ mean of the times between the n completions of a thread,
 /// its E2E latencies; in an open loop of the gaps between arrivals, at least 1. For tokens c² is the sum of that and of
-/// (std ÷ mean)² of the tokens of a reply (Cox, *Renewal Theory*, 1962, ch. 8).
+/// (std ÷ mean)² of the tokens of a reply, and for goodput of the share p of completions that were good it is
+/// 1 − p + p c² (Cox, *Renewal Theory*, 1962, ch. 8 and 9).
 pub fn estimate(metric: Metric, load: &Load, summary: &Summary) -> Option<Estimate> {
     let (requests, rates) = (&summary.requests, &summary.throughput);
     let answered = requests.succeeded.saturating_add(requests.failed);
@@ -44,6 +45,8 @@ pub fn estimate(metric: Metric, load: &Load, summary: &Summary) -> Option<Estima
         Metric::SteadyOutputTokensPerS => rate(steady?.output_tokens_per_s?, ended, tokens),
         Metric::ErrorRate => share(requests.error_rate()?, requests.failed),
         Metric::SuccessRate => share(requests.success_rate?, requests.succeeded),
+        Metric::Goodput => share(summary.goodput?.share?, summary.goodput?.good),
+        Metric::GoodputRequestsPerS => good_rate(summary.goodput.as_ref()?, spread(load, summary)),
     }
 }
 
@@ -88,6 +91,13 @@ fn spread(load: &Load, summary: &Summary) -> Option<f64> {
         Some(Process::Constant | Process::Poisson) => Some(1.0),
         Some(Process::Gamma { burstiness }) => Some(burstiness.sqrt().recip().max(1.0)),
     }
+}
+
+/// The rate of good requests: completions, of which each is good or not by itself.
+fn good_rate(goodput: &Goodput, spread: Option<f64>) -> Option<Estimate> {
+    let share = goodput.share?;
+    let thinned = spread.map(|spread| (1.0 - share + share * spread * spread).sqrt());
+    Some(rate(goodput.requests_per_s?, goodput.good, thinned, None))
 }
 
 fn variation(distribution: &Distribution) -> Option<f64> {

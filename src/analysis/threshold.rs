@@ -207,6 +207,7 @@ mod tests {
         let note = Some("100 requests cannot show it at 95%; it takes 299");
         check("error_rate<1%", Some(found(0.0, 0.0, 0.037, 100)), Outcome::Inconclusive, note);
         check("success_rate>99%", Some(found(1.0, 0.963, 1.0, 100)), Outcome::Inconclusive, note);
+        check("goodput>99%", Some(found(1.0, 0.963, 1.0, 100)), Outcome::Inconclusive, note);
         check("error_rate<=0%", Some(found(0.0, 0.0, 0.037, 100)), Outcome::Passed, near);
         check("error_rate>1%", Some(found(0.5, 0.4, 0.6, 100)), Outcome::Passed, None);
     }

@@ -24,6 +24,10 @@ pub enum Metric {
     ErrorRate,
     /// `succeeded ÷ (succeeded + failed)`.
     SuccessRate,
+    /// Requests that met every objective ÷ (succeeded + failed).
+    Goodput,
+    /// Requests that met every objective, per second.
+    GoodputRequestsPerS,
 }
 
 /// What there are many values of in a run. Each is the distribution of its name in the summary.
@@ -119,7 +123,7 @@ const STATS: [(&str, Stat); 11] = [
 ];
 
 /// Figures that are one number.
-const SINGLE: [(&str, Metric); 7] = [
+const SINGLE: [(&str, Metric); 9] = [
     ("requests_per_s", Metric::RequestsPerS),
     ("output_tokens_per_s", Metric::OutputTokensPerS),
     ("total_tokens_per_s", Metric::TotalTokensPerS),
@@ -127,6 +131,8 @@ const SINGLE: [(&str, Metric); 7] = [
     ("steady_output_tokens_per_s", Metric::SteadyOutputTokensPerS),
     ("error_rate", Metric::ErrorRate),
     ("success_rate", Metric::SuccessRate),
+    ("goodput", Metric::Goodput),
+    ("goodput_requests_per_s", Metric::GoodputRequestsPerS),
 ];
 
 impl Metric {
@@ -145,9 +151,9 @@ impl Metric {
         match self {
             Self::Of(Quantity::InputTokens | Quantity::OutputTokens, _) => Unit::Tokens,
             Self::Of(..) => Unit::Ms,
-            Self::RequestsPerS | Self::SteadyRequestsPerS => Unit::RequestsPerS,
+            Self::RequestsPerS | Self::SteadyRequestsPerS | Self::GoodputRequestsPerS => Unit::RequestsPerS,
             Self::OutputTokensPerS | Self::TotalTokensPerS | Self::SteadyOutputTokensPerS => Unit::TokensPerS,
-            Self::ErrorRate | Self::SuccessRate => Unit::Share,
+            Self::ErrorRate | Self::SuccessRate | Self::Goodput => Unit::Share,
         }
     }
 
@@ -158,6 +164,11 @@ impl Metric {
             Unit::Share => self == Self::ErrorRate,
             Unit::RequestsPerS | Unit::TokensPerS | Unit::Tokens => false,
         }
+    }
+
+    /// Whether only runs with objectives (`--goodput`) have it.
+    pub fn needs_objectives(self) -> bool {
+        matches!(self, Self::Goodput | Self::GoodputRequestsPerS)
     }
 
     /// Whether only replies that are streamed have it.

@@ -51,6 +51,25 @@ fn thresholds_decide_the_exit_code_and_are_in_every_result() {
 }
 
 #[test]
+fn goodput_is_held_to_limits_and_compared() {
+    let (folder, server) = (folder(), simulator());
+    let (at, url) = (folder.path(), server.url());
+    let words = ["-q", "--url", &url, "-n", "10", "--max-tokens", "3", "-o"];
+    let good = ["good.json", "--goodput", "e2e:1h", "--threshold", "goodput_requests_per_s>0"];
+    succeeds(&run(at, &[&words[..], &good].concat()));
+    let judged = &read_json(&at.join("good.json"))["thresholds"][0];
+    assert_eq!((&judged["unit"], &judged["n"]), (&json!("requests/s"), &json!(10)));
+    assert!(judged["ci95"]["low"].as_f64() < judged["value"].as_f64(), "{judged}");
+    // nobody can be so fast
+    let bad = ["bad.json", "--goodput", "e2e:0.000001", "--threshold", "goodput>95%"];
+    assert_eq!(code(&run(at, &[&words[..], &bad].concat())), 99);
+    let judged = &read_json(&at.join("bad.json"))["thresholds"][0];
+    assert_eq!((&judged["value"], &judged["limit"]), (&json!(0.0), &json!(0.95)));
+    let compared = run(at, &["compare", "good.json", "bad.json", "--force", "--metric", "goodput"]);
+    assert_eq!(code(&compared), 99, "{}", out(&compared));
+}
+
+#[test]
 fn saved_results_are_judged_again() {
     let (folder, server) = (folder(), simulator());
     let (at, url) = (folder.path(), server.url());

@@ -144,6 +144,11 @@ impl Draft {
             let problem = "replies that are not streamed have no such times; leave one of them out";
             found.add(given.mistake(&given.value, problem));
         }
+        let is_of_goodput = |given: &&Given<Threshold>| matches!(given.value.rule, Rule::Figure(metric, ..) if metric.needs_objectives());
+        for given in self.thresholds.iter().filter(is_of_goodput).filter(|_| self.goodput.is_none()) {
+            let problem = "a run without objectives has no goodput; give --goodput too, such as ttft:500ms";
+            found.add(given.mistake(&given.value, problem));
+        }
         if let Some(file) = self.junit.as_ref().filter(|_| self.thresholds.is_empty()) {
             let problem = "there is no --threshold to tell of; give one, such as ttft.p99<500ms";
             found.add(file.mistake(file.value.display(), problem));

@@ -71,6 +71,9 @@ fn thresholds_need_what_they_are_about() {
             "--threshold 'ttft.p99<5ms': replies that are not streamed have no such times; leave one of them out"
         ]
     );
+    let no_objective = Draft { thresholds: threshold("goodput_requests_per_s>5"), ..draft() };
+    let problem = "a run without objectives has no goodput; give --goodput too, such as ttft:500ms";
+    assert_eq!(mistakes(&no_objective), [format!("--threshold 'goodput_requests_per_s>5': {problem}")]);
     let none = Draft { junit: flag("--junit", PathBuf::from("j.xml")), ..draft() };
     assert_eq!(
         mistakes(&none),
