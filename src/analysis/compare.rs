@@ -44,7 +44,7 @@ pub enum Change {
     Same,
     /// Above the tolerance, but not shown; or nothing can be shown.
     Inconclusive,
-    /// Shown, and above the tolerance.
+    /// Shown, and above the tolerance; or no request of a new run succeeded.
     Worse,
 }
 
@@ -132,9 +132,29 @@ impl Comparison {
             let is_missing = base.iter().chain(&new).all(Option::is_none);
             (!(is_missing && may_be_missing)).then(|| row(*metric, method, tolerance, &base, &new))
         });
+        let is_lost = base.iter().all(|(_, run)| run.requests.succeeded > 0) && new.iter().any(all_failed);
+        let rows = rows.map(|row| if is_lost { row.lost() } else { row });
         let metrics: Vec<Row> = rows.collect();
         let verdict = metrics.iter().map(|row| row.verdict).max().unwrap_or(Change::Inconclusive);
         Self { method, tolerance, verdict, metrics }
+    }
+}
+
+/// Whether the server answered nothing well.
+fn all_failed((_, run): &(&Load, &Summary)) -> bool {
+    run.requests.succeeded == 0 && run.requests.failed > 0
+}
+
+impl Row {
+    /// What to say where a new run has no success, and so no such figure or a rate of nothing, and the base has: a server
+    /// that answers nothing is no better for having no times.
+    fn lost(mut self) -> Self {
+        let is_nothing = self.new.value.is_none_or(|value| value == 0.0 && !self.smaller_is_better);
+        if self.verdict == Change::Inconclusive && self.base.value.is_some() && is_nothing {
+            self.verdict = Change::Worse;
+            self.note = Some("no request of a new run succeeded".to_owned());
+        }
+        self
     }
 }
 

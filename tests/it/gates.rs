@@ -288,6 +288,26 @@ fn several_runs_a_side_are_tested_over_runs() {
 }
 
 #[test]
+fn a_server_that_answers_nothing_is_worse() {
+    let folder = folder();
+    let base = runs_of(folder.path(), 1);
+    let mut report = read_json(&folder.path().join(&base[0]));
+    report["summary"]["requests"]["succeeded"] = json!(0);
+    report["summary"]["requests"]["failed"] = json!(90);
+    report["summary"]["throughput"]["requests_per_s"] = json!(0.0);
+    let latency = report["summary"]["latency"].as_object_mut().expect("an object");
+    latency.values_mut().for_each(|distribution| *distribution = Value::Null);
+    fs::write(folder.path().join("dead.json"), report.to_string()).expect("written");
+    for metric in ["ttft.p99", "requests_per_s"] {
+        let compared = run(folder.path(), &["compare", &base[0], "dead.json", "--metric", metric]);
+        assert_eq!(code(&compared), 99, "{metric}: {}", out(&compared));
+        assert!(out(&compared).contains("no request of a new run succeeded"), "{}", out(&compared));
+        // a base that was dead is none to be worse than
+        assert_eq!(code(&run(folder.path(), &["compare", "dead.json", &base[0], "--metric", metric])), 0);
+    }
+}
+
+#[test]
 fn different_plans_are_refused_unless_forced() {
     let (folder, server) = (folder(), simulator());
     let url = server.url();
