@@ -232,6 +232,11 @@ impl FromStr for Metric {
                 }
             };
         }
+        if name == "health" {
+            return Err(
+                "the client's verdict is no figure; it can be a threshold only: health=VALID".to_owned()
+            );
+        }
         let Some((_, quantity)) = QUANTITIES.iter().find(|(known, _)| *known == name) else {
             return Err(unknown(name));
         };
@@ -278,6 +283,10 @@ mod tests {
         assert_eq!(
             wrong("error_rate.p99"),
             "error_rate is one number of a run; write it without what follows the dot"
+        );
+        assert_eq!(
+            wrong("health"),
+            "the client's verdict is no figure; it can be a threshold only: health=VALID"
         );
         assert!(wrong("ttft.p98").starts_with("no such statistic; write mean, min"));
         assert!(wrong("").starts_with("no such metric; write one of e2e, ttft"));
