@@ -295,8 +295,8 @@ pub struct Distribution {
 }
 
 impl Distribution {
-    /// A percentile (0 to 100) of times in milliseconds: one of those kept, or else read off the histogram, right to
-    /// three digits.
+    /// A percentile (0 to 100) of times in milliseconds: one of those kept, or else interpolated like them between values
+    /// of the histogram, which are right to three digits.
     pub fn percentile_ms(&self, percentile: f64) -> f64 {
         let p = &self.percentiles;
         let kept =
@@ -304,10 +304,20 @@ impl Distribution {
         if let Some((_, value)) = kept.into_iter().find(|(kept, _)| *kept == percentile) {
             return value;
         }
-        let micros =
-            decode(&self.histogram).map(|histogram| histogram.value_at_percentile(percentile) as f64);
-        // what the histogram rounds lies between the extremes all the same
-        micros.map_or(self.min, |micros| (micros / 1e3).clamp(self.min, self.max))
+        let values = self.values();
+        let total = values.iter().fold(0_u64, |total, (_, count)| total.saturating_add(*count));
+        let at_rank = |rank: u64| {
+            let mut so_far = 0_u64;
+            let value = values.iter().find(|(_, count)| {
+                so_far = so_far.saturating_add(*count);
+                so_far > rank
+            });
+            // what the histogram rounds lies between the extremes all the same
+            value.map_or(self.min, |(micros, _)| (*micros as f64 / 1e3).clamp(self.min, self.max))
+        };
+        let rank = percentile / 100.0 * total.saturating_sub(1) as f64;
+        let (low, high) = (at_rank(rank.floor() as u64), at_rank(rank.ceil() as u64));
+        low + (high - low) * rank.fract()
     }
 
     /// All values as the histogram holds them, rising, each with how often it was there: in microseconds for times, in
@@ -434,6 +444,20 @@ mod tests {
     }
 
     #[test]
+    fn percentiles_that_are_not_kept_are_interpolated_too() {
+        let mut samples = Samples::new(1_000);
+        [1_000_000, 2_000_000, 3_000_000, 9_000_000].into_iter().for_each(|nanos| samples.add(nanos));
+        let times = samples.into_distribution(1e6).expect("there are values");
+        // numpy.percentile([1, 2, 3, 9], …)
+        for (percentile, want) in
+            [(0.0, 1.0), (10.0, 1.3), (25.0, 1.75), (50.0, 2.5), (80.0, 5.4), (100.0, 9.0)]
+        {
+            let found = times.percentile_ms(percentile);
+            assert!((found / want - 1.0_f64).abs() < 2e-3, "p{percentile}: {found} {want}");
+        }
+    }
+
+    #[test]
     fn a_failure_is_slower_than_any_value() {
         let mut samples = Samples::new(1);
         (1..=99).for_each(|value| samples.add(value));
@@ -536,7 +560,7 @@ mod tests {
         assert!(back.equivalent(back.value_at_percentile(50.0), 50_000));
         let distribution = Samples::into_distribution(samples, 1e6).expect("there are values");
         assert_eq!((distribution.percentile_ms(0.0), distribution.percentile_ms(99.0)), (1.0, 99.01));
-        assert!((distribution.percentile_ms(25.0) - 25.0).abs() < 0.05);
+        assert!((distribution.percentile_ms(25.0) - 25.75).abs() < 0.05);
         let values = distribution.values();
         assert_eq!((values.len(), values[0]), (100, (1_000, 1)));
         assert!(values[49].0.abs_diff(50_000) < 50, "{values:?}");
