@@ -20,7 +20,8 @@ use crate::summary::Summary;
 pub fn compare(order: &CompareOrder, streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
     let create = |path: &PathBuf| OutputFile::create(path, order.overwrite);
     let create_some = |path: &Option<PathBuf>| path.as_ref().map(create).transpose();
-    let (json, markdown) = (create_some(&order.json)?, create_some(&order.markdown)?);
+    let fill = |path: &PathBuf| OutputFile::create_or_fill(path, order.overwrite);
+    let (json, markdown) = (create_some(&order.json)?, order.markdown.as_ref().map(fill).transpose()?);
     let (junit, bencher) = (create_some(&order.junit)?, create_some(&order.bencher)?);
     let github = order.github_benchmark.as_ref();
     let github =

@@ -99,7 +99,7 @@ impl Pages {
         let create = |path| OutputFile::create(path, overwrite);
         Ok(Self {
             html: html.map(create).transpose()?,
-            markdown: markdown.map(create).transpose()?,
+            markdown: markdown.map(|path| OutputFile::create_or_fill(path, overwrite)).transpose()?,
             prometheus: prometheus.map(|path| OutputFile::create_shared(path, overwrite)).transpose()?,
         })
     }

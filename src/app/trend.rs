@@ -23,7 +23,8 @@ pub fn trend(order: &TrendOrder, streams: &mut Streams<'_>) -> Result<ExitCode, 
     let create = |path: &Option<PathBuf>| {
         path.as_ref().map(|path| OutputFile::create(path, order.overwrite)).transpose()
     };
-    let (html, markdown) = (create(&order.html)?, create(&order.markdown)?);
+    let fill = |path: &PathBuf| OutputFile::create_or_fill(path, order.overwrite);
+    let (html, markdown) = (create(&order.html)?, order.markdown.as_ref().map(fill).transpose()?);
     let (csv, json) = (create(&order.csv)?, create(&order.json)?);
     let metrics = if order.metrics.is_empty() { &Metric::DEFAULTS[..] } else { &order.metrics };
     let read = Read::of(&files(order)?, order, metrics);

@@ -28,6 +28,8 @@ pub struct OutputFile {
 enum IfThere {
     /// It is kept, and the user is told before the run.
     Refuse,
+    /// It is replaced if it is empty, and else refused.
+    Fill,
     /// It is replaced.
     Replace,
     /// It is kept, and the new one is numbered.
@@ -65,8 +67,26 @@ impl OutputFile {
         Self::create_with(path, IfThere::overwrite(overwrite), SHARED)
     }
 
+    /// The same for a file that may be there without anything in it, as CI makes the one that `$GITHUB_STEP_SUMMARY` names.
+    /// Whoever could read that one can read this one.
+    ///
+    /// # Errors
+    /// Those of [`create`](Self::create).
+    pub fn create_or_fill(path: &Path, overwrite: bool) -> Result<Self, Error> {
+        match fs::metadata(path) {
+            Ok(file) if !overwrite && is_blank(path) => {
+                Self::create_with(path, IfThere::Fill, file.permissions().mode() & 0o777)
+            }
+            _ => Self::create(path, overwrite),
+        }
+    }
+
     fn create_with(path: &Path, if_there: IfThere, mode: u32) -> Result<Self, Error> {
         let fail = |cause, advice| Error::File { path: path.to_owned(), cause, advice };
+        if path == Path::new("-") {
+            let advice = "; standard output has the tables: name a file, or ./- for one of that name";
+            return Err(fail(io::ErrorKind::InvalidInput.into(), advice));
+        }
         if path.is_dir() {
             return Err(fail(io::ErrorKind::IsADirectory.into(), "; name a file in it"));
         }
@@ -128,7 +148,7 @@ impl OutputFile {
     /// Gives the file its name, or the first numbered one that is free.
     fn named(self, advice: &'static str) -> Result<(PathBuf, File), Error> {
         let fail = |path: &Path, cause| Error::File { path: path.to_owned(), cause, advice };
-        if self.if_there == IfThere::Replace {
+        if self.if_there == IfThere::Replace || (self.if_there == IfThere::Fill && is_blank(&self.path)) {
             let file = self.aside.persist(&self.path).map_err(|error| fail(&self.path, error.error))?;
             return Ok((self.path, file));
         }
@@ -136,7 +156,7 @@ impl OutputFile {
         let mut number = 1;
         loop {
             match aside.persist_noclobber(&path) {
-                Ok(_) if number > 1 && self.if_there == IfThere::Refuse => {
+                Ok(_) if number > 1 && self.if_there != IfThere::Number => {
                     let advice =
                         " and came meanwhile; it is kept, and this run's is beside it under a numbered name";
                     let cause = io::ErrorKind::AlreadyExists.into();
@@ -152,6 +172,11 @@ impl OutputFile {
             }
         }
     }
+}
+
+/// Whether it is a file with nothing in it.
+fn is_blank(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0)
 }
 
 /// The path with a number before its extension: `a.json` becomes `a.2.json`.
@@ -217,6 +242,36 @@ mod tests {
         let file = OutputFile::create_numbered(&path).expect("writable");
         let named = file.finish(|out| out.write_all(b"more")).expect("written");
         assert_eq!((named, text("a.3.json")), (folder.path().join("a.3.json"), "more".to_owned()));
+    }
+
+    #[test]
+    fn what_is_blank_may_be_filled() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("summary.md");
+        fs::write(&path, "").expect("writable");
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).expect("ours");
+        OutputFile::create(&path, false).expect_err("another run may be about to write to it");
+        let file = OutputFile::create_or_fill(&path, false).expect("it is empty");
+        file.finish(|out| out.write_all(b"ours")).expect("written");
+        assert_eq!(fs::read_to_string(&path).expect("readable"), "ours");
+        assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o640);
+        OutputFile::create_or_fill(&path, false).expect_err("it is not empty");
+
+        // what came into it meanwhile is kept
+        fs::write(&path, "").expect("writable");
+        let file = OutputFile::create_or_fill(&path, false).expect("it is empty");
+        fs::write(&path, "theirs").expect("writable");
+        file.finish(|out| out.write_all(b"ours")).expect_err("it is not empty any more");
+        let text = |name: &str| fs::read_to_string(folder.path().join(name)).expect("readable");
+        assert_eq!((text("summary.md"), text("summary.2.md")), ("theirs".to_owned(), "ours".to_owned()));
+    }
+
+    #[test]
+    fn standard_output_is_no_file() {
+        for overwrite in [false, true] {
+            let error = OutputFile::create(Path::new("-"), overwrite).expect_err("a dash").to_string();
+            assert!(error.contains("./-"), "{error}");
+        }
     }
 
     #[test]
