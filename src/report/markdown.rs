@@ -87,6 +87,15 @@ fn write_several(reports: &[Report], names: &[String], out: &mut dyn Write) -> i
         _ => "from when a request was due in open loops, from when it was sent in closed ones",
     };
     writeln!(out, "\nTimes in ms of successful requests; E2E and TTFT {words}.\n")?;
+    let simulated = reports.iter().zip(names).filter(|(report, _)| report.plan.simulated.is_some());
+    let simulated: Vec<_> = simulated.map(|(_, name)| code(name)).collect();
+    if !simulated.is_empty() {
+        writeln!(
+            out,
+            "⚠️ simulated server, whose figures say nothing of a real one: {}\n",
+            simulated.join(", ")
+        )?;
+    }
     for (report, name) in reports.iter().zip(names) {
         if !is_clean(report) {
             writeln!(out, "**{}**: {}\n", code(name), verdicts(report))?;

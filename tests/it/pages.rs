@@ -135,6 +135,23 @@ fn runs_of_every_kind_have_a_page() {
 }
 
 #[test]
+fn simulated_runs_are_said_to_be_such_among_others_too() {
+    let (folder, server) = (folder(), simulator());
+    let (at, url) = (folder.path(), server.url());
+    let words = ["-q", "-n", "1", "--max-tokens", "3"];
+    succeeds(&run(at, &[&words[..], &["--simulate", "-o", "sim.json"]].concat()));
+    succeeds(&run(at, &[&words[..], &["--url", &url, "-o", "real.json"]].concat()));
+    let told = |file: &str| {
+        succeeds(&run(at, &["report", "real.json", file, "--markdown", "r.md", "--overwrite"]));
+        read(at, "r.md")
+            .contains("⚠️ simulated server, whose figures say nothing of a real one: `sim.json`\n")
+    };
+    assert!(told("sim.json"));
+    fs::copy(at.join("real.json"), at.join("too.json")).expect("readable");
+    assert!(!told("too.json"));
+}
+
+#[test]
 fn thresholds_and_goodput_are_on_the_pages() {
     let (folder, server) = (folder(), simulator());
     let at = folder.path();
