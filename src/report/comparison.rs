@@ -272,6 +272,7 @@ pub fn write_comparison_junit(report: &ComparisonReport, out: &mut dyn Write) ->
     let case = |row: &Row| {
         let [_, base, base_range, new, new_range, unit, _, change, _] = cells(row);
         let note = row.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
+        let unit = if unit.is_empty() { unit } else { format!(" {unit}") };
         Case {
             name: row.metric.clone(),
             outcome: match row.verdict {
@@ -279,7 +280,7 @@ pub fn write_comparison_junit(report: &ComparisonReport, out: &mut dyn Write) ->
                 Change::Worse => Outcome::Failed,
                 Change::Inconclusive => Outcome::Inconclusive,
             },
-            message: format!("{base} ({base_range}) to {new} ({new_range}) {unit}, {change}{note}"),
+            message: format!("{base} ({base_range}) to {new} ({new_range}){unit}, {change}{note}"),
         }
     };
     let cases = report.comparison.metrics.iter().map(case).collect();
