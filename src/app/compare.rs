@@ -18,14 +18,14 @@ use crate::summary::Summary;
 /// # Errors
 /// When one of them cannot be read, their plans differ and may not, or a file or the table cannot be written.
 pub fn compare(order: &CompareOrder, streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
-    let create = |path: &PathBuf| OutputFile::create(path, order.overwrite);
-    let create_some = |path: &Option<PathBuf>| path.as_ref().map(create).transpose();
+    let create =
+        |path: Option<&PathBuf>| OutputFile::create_some(path.map(PathBuf::as_path), order.overwrite);
     let fill = |path: &PathBuf| OutputFile::create_or_fill(path, order.overwrite);
-    let (json, markdown) = (create_some(&order.json)?, order.markdown.as_ref().map(fill).transpose()?);
-    let (junit, bencher) = (create_some(&order.junit)?, create_some(&order.bencher)?);
-    let github = order.github_benchmark.as_ref();
-    let github =
-        github.map(|(smaller, bigger)| Ok::<_, Error>((create(smaller)?, create(bigger)?))).transpose()?;
+    let (json, markdown) = (create(order.json.as_ref())?, order.markdown.as_ref().map(fill).transpose()?);
+    let (junit, bencher) = (create(order.junit.as_ref())?, create(order.bencher.as_ref())?);
+    let (smaller, bigger) =
+        order.github_benchmark.as_ref().map(|(smaller, bigger)| (smaller, bigger)).unzip();
+    let (smaller, bigger) = (create(smaller)?, create(bigger)?);
     let read = |paths: &[PathBuf]| {
         paths.iter().map(|path| rebuild::report(path, &mut [])).collect::<Result<Vec<_>, _>>()
     };
@@ -48,7 +48,6 @@ pub fn compare(order: &CompareOrder, streams: &mut Streams<'_>) -> Result<ExitCo
     let color = streams.color;
     made.print(streams, |_, out| report::print_comparison(&report, color, out));
     type Write<'a> = (Option<OutputFile>, &'a dyn Fn(&mut dyn std::io::Write) -> std::io::Result<()>);
-    let (smaller, bigger) = github.unzip();
     let writes: [Write<'_>; 6] = [
         (json, &|out| report::write_comparison_json(&report, out)),
         (markdown, &|out| report::write_comparison_markdown(&report, out)),

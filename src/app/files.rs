@@ -45,6 +45,7 @@ impl RunFiles {
 impl Files {
     pub(super) fn create(suite: &Suite) -> Result<Self, Error> {
         let (outputs, date) = (&suite.outputs, Date::now());
+        let create = |path: Option<&Path>| OutputFile::create_some(path, outputs.overwrite);
         let mut taken = HashSet::new();
         let mut runs = Vec::with_capacity(suite.plans.len());
         for plan in &suite.plans {
@@ -60,8 +61,7 @@ impl Files {
                 None => saved_log.map(|path| OutputFile::create_numbered(&path)).transpose()?,
             };
             let log = log.map(record_log).transpose()?;
-            let vllm =
-                outputs.vllm.as_ref().map(|path| OutputFile::create(path, outputs.overwrite)).transpose()?;
+            let vllm = create(outputs.vllm.as_deref())?;
             runs.push(RunFiles { json, log, vllm: vllm.map(|file| (file, VllmRows::default())) });
         }
         let csv = outputs.csv.as_ref().map(|csv| match csv {
@@ -71,10 +71,8 @@ impl Files {
             }
         });
         let csv = csv.transpose()?;
-        let junit = outputs.junit.as_ref();
-        let junit = junit.map(|path| OutputFile::create(path, outputs.overwrite)).transpose()?;
-        let schedule = outputs.schedule.as_ref();
-        let schedule = schedule.map(|path| OutputFile::create(path, outputs.overwrite)).transpose()?;
+        let junit = create(outputs.junit.as_deref())?;
+        let schedule = create(outputs.schedule.as_deref())?;
         let (html, markdown) = (outputs.html.as_deref(), outputs.markdown.as_deref());
         let prometheus = outputs.prometheus.as_deref();
         let pages = Pages::create(html, markdown, prometheus, outputs.overwrite)?;
@@ -96,9 +94,8 @@ impl Pages {
         prometheus: Option<&Path>,
         overwrite: bool,
     ) -> Result<Self, Error> {
-        let create = |path| OutputFile::create(path, overwrite);
         Ok(Self {
-            html: html.map(create).transpose()?,
+            html: OutputFile::create_some(html, overwrite)?,
             markdown: markdown.map(|path| OutputFile::create_or_fill(path, overwrite)).transpose()?,
             prometheus: prometheus.map(|path| OutputFile::create_shared(path, overwrite)).transpose()?,
         })

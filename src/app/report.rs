@@ -20,14 +20,13 @@ use crate::text::shown_path;
 /// # Errors
 /// When one of them cannot be read, or a file or the report not be written, or there is no verdict to write.
 pub fn report(order: &ReportOrder, streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
-    let create = |path: &PathBuf| OutputFile::create(path, order.overwrite);
-    let (json, csv) =
-        (order.json.as_ref().map(create).transpose()?, order.csv.as_ref().map(create).transpose()?);
+    let create = |path: &Option<PathBuf>| OutputFile::create_some(path.as_deref(), order.overwrite);
+    let (json, csv) = (create(&order.json)?, create(&order.csv)?);
     let (html, markdown) = (order.html.as_deref(), order.markdown.as_deref());
     let pages = Pages::create(html, markdown, order.prometheus.as_deref(), order.overwrite)?;
-    let junit = order.junit.as_ref().map(create).transpose()?;
+    let junit = create(&order.junit)?;
     let mut made = Made::default();
-    let vllm = order.vllm.as_ref().map(create).transpose()?;
+    let vllm = create(&order.vllm)?;
     let mut detail = None;
     let mut rows = VllmRows::default();
     for path in &order.files {

@@ -16,7 +16,7 @@ use crate::units::{show_counted, show_duration};
 /// When it cannot be begun or not be written. A number of streams that cannot be run is told in the table, and the exit
 /// code says so.
 pub fn selftest(order: SelftestOrder, stop: &Stop, streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
-    let file = order.output.map(|path| OutputFile::create(&path, order.overwrite)).transpose()?;
+    let file = OutputFile::create_some(order.output.as_deref(), order.overwrite)?;
     let program = selftest::this_program()?;
     health::raise_open_files_limit();
     let trials = order.settings.trials();

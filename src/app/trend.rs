@@ -20,9 +20,7 @@ use crate::report::{self, OutputFile, Report, Skipped, TrendReport, TrendRun, Tr
 /// # Errors
 /// When a folder cannot be read, there is no result at all, or a file or the tables cannot be written.
 pub fn trend(order: &TrendOrder, streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
-    let create = |path: &Option<PathBuf>| {
-        path.as_ref().map(|path| OutputFile::create(path, order.overwrite)).transpose()
-    };
+    let create = |path: &Option<PathBuf>| OutputFile::create_some(path.as_deref(), order.overwrite);
     let fill = |path: &PathBuf| OutputFile::create_or_fill(path, order.overwrite);
     let (html, markdown) = (create(&order.html)?, order.markdown.as_ref().map(fill).transpose()?);
     let (csv, json) = (create(&order.csv)?, create(&order.json)?);

@@ -51,6 +51,14 @@ impl OutputFile {
         Self::create_with(path, IfThere::overwrite(overwrite), PRIVATE)
     }
 
+    /// The same for a file that may not be asked for: `None` then.
+    ///
+    /// # Errors
+    /// Those of [`create`](Self::create).
+    pub fn create_some(path: Option<&Path>, overwrite: bool) -> Result<Option<Self>, Error> {
+        path.map(|path| Self::create(path, overwrite)).transpose()
+    }
+
     /// The same for a name that nobody has typed: where a file has it already, this one is numbered.
     ///
     /// # Errors
