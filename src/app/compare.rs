@@ -47,21 +47,12 @@ pub fn compare(order: &CompareOrder, streams: &mut Streams<'_>) -> Result<ExitCo
     let mut made = Made::default();
     let color = streams.color;
     made.print(streams, |_, out| report::print_comparison(&report, color, out));
-    type Write<'a> = (Option<OutputFile>, &'a dyn Fn(&mut dyn std::io::Write) -> std::io::Result<()>);
-    let writes: [Write<'_>; 6] = [
-        (json, &|out| report::write_comparison_json(&report, out)),
-        (markdown, &|out| report::write_comparison_markdown(&report, out)),
-        (junit, &|out| report::write_comparison_junit(&report, out)),
-        (smaller, &|out| report::write_github_benchmark(&report, Better::Smaller, out)),
-        (bigger, &|out| report::write_github_benchmark(&report, Better::Bigger, out)),
-        (bencher, &|out| report::write_bencher(&report, out)),
-    ];
-    for (file, write) in writes {
-        if let Some(file) = file {
-            let written = file.finish(write);
-            made.keep_file(written);
-        }
-    }
+    made.write_file(json, |_, out| report::write_comparison_json(&report, out));
+    made.write_file(markdown, |_, out| report::write_comparison_markdown(&report, out));
+    made.write_file(junit, |_, out| report::write_comparison_junit(&report, out));
+    made.write_file(smaller, |_, out| report::write_github_benchmark(&report, Better::Smaller, out));
+    made.write_file(bigger, |_, out| report::write_github_benchmark(&report, Better::Bigger, out));
+    made.write_file(bencher, |_, out| report::write_bencher(&report, out));
     let finished = made.finish(streams);
     alerts::send(&order.alerts, Alert::of_comparison(&report, order.strict), streams);
     finished?;

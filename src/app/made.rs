@@ -1,6 +1,6 @@
 //! What has been made so far: reports and files, told at the end with the first thing that failed.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use super::Streams;
@@ -8,7 +8,7 @@ use super::files::{Pages, RunFiles};
 use crate::backend::{self, Delivery, Destination, Network, Verb};
 use crate::error::Error;
 use crate::plan::SuiteKind;
-use crate::report::{self, DetailLog, Report};
+use crate::report::{self, DetailLog, OutputFile, Report};
 use crate::text::{one_line, shown_path};
 
 /// What has been made so far, and the first thing that failed.
@@ -46,19 +46,12 @@ impl Made {
 
     /// Writes what shows all runs together; `names` are the files that they were read from, if they were.
     pub(super) fn write_pages(&mut self, pages: Pages, kind: SuiteKind, names: &[String]) {
-        let is_shown = !self.reports.is_empty();
-        if let Some(html) = pages.html.filter(|_| is_shown) {
-            let written = html.finish(|out| report::write_html(kind, &self.reports, names, out));
-            self.keep_file(written);
+        if self.reports.is_empty() {
+            return;
         }
-        if let Some(markdown) = pages.markdown.filter(|_| is_shown) {
-            let written = markdown.finish(|out| report::write_markdown(kind, &self.reports, names, out));
-            self.keep_file(written);
-        }
-        if let Some(prometheus) = pages.prometheus.filter(|_| is_shown) {
-            let written = prometheus.finish(|out| report::write_prometheus(&self.reports, out));
-            self.keep_file(written);
-        }
+        self.write_file(pages.html, |reports, out| report::write_html(kind, reports, names, out));
+        self.write_file(pages.markdown, |reports, out| report::write_markdown(kind, reports, names, out));
+        self.write_file(pages.prometheus, report::write_prometheus);
     }
 
     /// Pushes the results of all runs, a group for each test. Where one is not taken, the rest would not be either.
@@ -82,6 +75,18 @@ impl Made {
         }
     }
 
+    /// Writes a file, if it was asked for, of the reports or of what else `write` knows.
+    pub(super) fn write_file(
+        &mut self,
+        file: Option<OutputFile>,
+        write: impl FnOnce(&[Report], &mut dyn Write) -> io::Result<()>,
+    ) {
+        if let Some(file) = file {
+            let written = file.finish(|out| write(&self.reports, out));
+            self.keep_file(written);
+        }
+    }
+
     pub(super) fn keep_file(&mut self, written: Result<PathBuf, Error>) {
         let kept = written.map(|path| self.written.push(path));
         self.keep(kept);
@@ -100,7 +105,7 @@ impl Made {
     pub(super) fn print(
         &mut self,
         streams: &mut Streams<'_>,
-        print: impl FnOnce(&[Report], &mut dyn Write) -> std::io::Result<()>,
+        print: impl FnOnce(&[Report], &mut dyn Write) -> io::Result<()>,
     ) {
         if self.console_is_gone {
             return;

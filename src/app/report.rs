@@ -57,14 +57,8 @@ pub fn report(order: &ReportOrder, streams: &mut Streams<'_>) -> Result<ExitCode
         let written = file.finish(|out| report::write_vllm_json(report, rows, out));
         made.keep_file(written);
     }
-    if let Some(csv) = csv {
-        let written = csv.finish(|out| report::write_csv(&made.reports, out));
-        made.keep_file(written);
-    }
-    if let Some(junit) = junit {
-        let written = junit.finish(|out| report::write_junit(&made.reports, out));
-        made.keep_file(written);
-    }
+    made.write_file(csv, |reports, out| report::write_csv(reports, out));
+    made.write_file(junit, |reports, out| report::write_junit(reports, out));
     let names: Vec<String> = order.files.iter().map(|path| path.display().to_string()).collect();
     made.write_pages(pages, SuiteKind::Scenarios, &names);
     let reports = made.finish(streams)?;

@@ -34,19 +34,10 @@ pub fn trend(order: &TrendOrder, streams: &mut Streams<'_>) -> Result<ExitCode, 
     let mut made = Made::default();
     let color = streams.color;
     made.print(streams, |_, out| report::print_trend(&report, color, out));
-    type Write<'a> = (Option<OutputFile>, &'a dyn Fn(&mut dyn io::Write) -> io::Result<()>);
-    let writes: [Write<'_>; 4] = [
-        (html, &|out| report::write_trend_html(&report, out)),
-        (markdown, &|out| report::write_trend_markdown(&report, out)),
-        (csv, &|out| report::write_trend_csv(&report, out)),
-        (json, &|out| report::write_trend_json(&report, out)),
-    ];
-    for (file, write) in writes {
-        if let Some(file) = file {
-            let written = file.finish(write);
-            made.keep_file(written);
-        }
-    }
+    made.write_file(html, |_, out| report::write_trend_html(&report, out));
+    made.write_file(markdown, |_, out| report::write_trend_markdown(&report, out));
+    made.write_file(csv, |_, out| report::write_trend_csv(&report, out));
+    made.write_file(json, |_, out| report::write_trend_json(&report, out));
     made.finish(streams)?;
     let is_unmet = order.fail_on_worse && report.verdict == Change::Worse;
     Ok(if is_unmet { ExitCode::Unmet } else { ExitCode::Success })
