@@ -11,22 +11,15 @@ impl Draft {
     pub(super) fn outputs(&self, kind: SuiteKind, found: &mut Findings) -> Outputs {
         let folder = self.output_dir.as_ref().map(|dir| dir.value.clone());
         let save = self.save || folder.is_some();
-        if let (Some(output), true) = (&self.output, kind != SuiteKind::Single) {
-            let problem = "names one file, and this makes several runs; use --output-dir DIR";
-            found.add(output.mistake(output.value.display(), problem));
+        if kind != SuiteKind::Single {
+            self.files_of_one_run(found);
         }
         if let (Some(csv), true) = (&self.csv, self.no_csv) {
             found.add(Mistake::new(format!("{} and --no-csv", csv.origin), "give one of them"));
         }
-        if let (Some(log), true) = (&self.record_log, kind != SuiteKind::Single) {
-            let problem = "names one file, and this makes several runs; --save keeps a log of each";
-            found.add(log.mistake(log.value.display(), problem));
-        }
-        self.schedule_out(kind, found);
-        if let (Some(vllm), true) = (&self.vllm_json, kind != SuiteKind::Single) {
-            let problem =
-                "names one file, and this makes several runs; save them, and use report FILE --vllm-json";
-            found.add(vllm.mistake(vllm.value.display(), problem));
+        if let (Some(file), None) = (&self.schedule_out, self.shapes().next()) {
+            let problem = "a closed loop has no schedule; give --request-rate, --ramp-up or --stages";
+            found.add(file.mistake(file.value.display(), problem));
         }
         let files = [
             &self.output,
@@ -59,20 +52,21 @@ impl Draft {
             Some(file) => Some(Csv::File(file.value.clone())),
             None => wants_csv.then(|| Csv::Folder(folder.clone())),
         };
+        let path = |given: &Option<Given<PathBuf>>| given.as_ref().map(|given| given.value.clone());
         Outputs {
             save_to: save.then_some(folder),
-            json: self.output.as_ref().map(|path| path.value.clone()),
+            json: path(&self.output),
             csv,
-            vllm: self.vllm_json.as_ref().map(|path| path.value.clone()),
-            html: self.html.as_ref().map(|path| path.value.clone()),
-            markdown: self.markdown.as_ref().map(|path| path.value.clone()),
+            vllm: path(&self.vllm_json),
+            html: path(&self.html),
+            markdown: path(&self.markdown),
             metrics_listen: self.metrics_listen.as_ref().map(|address| address.value),
-            prometheus: self.prom_out.as_ref().map(|path| path.value.clone()),
+            prometheus: path(&self.prom_out),
             pushgateway: self.route(&self.pushgateway, found),
             alerts: self.alerts(found),
-            record_log: self.record_log.as_ref().map(|path| path.value.clone()),
-            schedule: self.schedule_out.as_ref().map(|path| path.value.clone()),
-            junit: self.junit.as_ref().map(|path| path.value.clone()),
+            record_log: path(&self.record_log),
+            schedule: path(&self.schedule_out),
+            junit: path(&self.junit),
             detail: !self.no_detail,
             overwrite: self.overwrite,
         }
@@ -97,15 +91,18 @@ impl Draft {
         route
     }
 
-    fn schedule_out(&self, kind: SuiteKind, found: &mut Findings) {
-        let Some(file) = &self.schedule_out else { return };
-        if kind != SuiteKind::Single {
-            let problem = "names one file, and this makes several runs; leave it out, or make one run";
-            found.add(file.mistake(file.value.display(), problem));
-        }
-        if self.shapes().next().is_none() {
-            let problem = "a closed loop has no schedule; give --request-rate, --ramp-up or --stages";
-            found.add(file.mistake(file.value.display(), problem));
+    /// Files that can hold one run and no more, where several are to be made.
+    fn files_of_one_run(&self, found: &mut Findings) {
+        for (file, advice) in [
+            (&self.output, "use --output-dir DIR"),
+            (&self.record_log, "--save keeps a log of each"),
+            (&self.schedule_out, "leave it out, or make one run"),
+            (&self.vllm_json, "save them, and use report FILE --vllm-json"),
+        ] {
+            if let Some(file) = file {
+                let problem = format!("names one file, and this makes several runs; {advice}");
+                found.add(file.mistake(file.value.display(), problem));
+            }
         }
     }
 }
