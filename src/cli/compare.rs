@@ -4,18 +4,15 @@ use std::path::{Path, PathBuf};
 
 use super::flags::CompareFlags;
 use super::typed::Typed;
-use super::{CompareOrder, Order, TOLERANCE, metrics};
+use super::{CompareOrder, Order, metrics};
 use crate::error::Error;
 use crate::plan::{AlertsTo, Given, NetworkDraft, Origin, resolved};
-use crate::units::parse_share;
 
 /// Makes an order of the flags.
 pub fn order(flags: CompareFlags, verbosity: u8, network: &NetworkDraft) -> Result<Order, Error> {
     let mut typed = Typed::default();
     let (base, new) = sides(&flags, &mut typed);
-    let tolerance = flags.tolerance.as_ref().map_or(Some(TOLERANCE), |text| {
-        parse_share(text).map_err(|problem| typed.add(format!("--tolerance '{text}'"), problem)).ok()
-    });
+    let tolerance = typed.tolerance(flags.tolerance.as_ref());
     let metrics = metrics(&flags.metric, &mut typed);
     let github_benchmark = flags.github_benchmark.map(PathBuf::from).map(|path| {
         let bigger = bigger(&path);
@@ -33,7 +30,7 @@ pub fn order(flags: CompareFlags, verbosity: u8, network: &NetworkDraft) -> Resu
         base,
         new,
         metrics,
-        tolerance: tolerance.unwrap_or(TOLERANCE),
+        tolerance,
         force: flags.force,
         strict: flags.strict,
         json: path(flags.output),

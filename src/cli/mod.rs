@@ -453,9 +453,6 @@ fn same_files(files: &[(&str, &Option<String>)]) -> Vec<Mistake> {
     mistakes
 }
 
-/// Changes of a figure that are taken for none, where nothing else is said.
-const TOLERANCE: f64 = 0.1;
-
 /// Metrics by name, each once; several may stand in one word.
 fn metrics(words: &[String], typed: &mut Typed) -> Vec<Metric> {
     let names = words.iter().flat_map(|word| word.split(',')).map(str::trim).filter(|name| !name.is_empty());

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use argh::FromArgs;
 
 use super::typed::Typed;
-use super::{Order, TOLERANCE, TrendOrder, metrics};
+use super::{Order, TrendOrder, metrics};
 use crate::error::Error;
 use crate::plan::parse_label;
-use crate::units::parse_share;
 
 /// Look at saved results over time: runs of one plan in the order they were made, where the level of a figure changes, and how the latest run stands to those before it.
 #[derive(FromArgs, Debug, Default)]
@@ -73,9 +72,7 @@ pub fn order(flags: TrendFlags, verbosity: u8) -> Result<Order, Error> {
     if flags.paths.is_empty() {
         typed.add("trend", "name a folder with results, or some results");
     }
-    let tolerance = flags.tolerance.as_ref().map_or(Some(TOLERANCE), |text| {
-        parse_share(text).map_err(|problem| typed.add(format!("--tolerance '{text}'"), problem)).ok()
-    });
+    let tolerance = typed.tolerance(flags.tolerance.as_ref());
     let last = flags.last.as_ref().and_then(|text| {
         let number = text.trim().parse().ok().filter(|number| *number > 0);
         if number.is_none() {
@@ -113,7 +110,7 @@ pub fn order(flags: TrendFlags, verbosity: u8) -> Result<Order, Error> {
         labels,
         by: flags.by,
         last,
-        tolerance: tolerance.unwrap_or(TOLERANCE),
+        tolerance,
         fail_on_worse: flags.fail_on_worse,
         html: path(flags.html),
         markdown: path(flags.markdown),

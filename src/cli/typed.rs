@@ -23,6 +23,9 @@ pub struct Typed {
     pub mistakes: Vec<Mistake>,
 }
 
+/// Of `compare` and `trend`, where nothing else is said.
+const TOLERANCE: f64 = 0.1;
+
 const WHOLE: &str = "write a whole number, such as 100";
 
 impl Typed {
@@ -156,6 +159,11 @@ impl Typed {
                 None
             }
         }
+    }
+
+    /// Changes of a figure that are taken for none, as a share of it.
+    pub fn tolerance(&mut self, text: Option<&String>) -> f64 {
+        self.read("--tolerance", text, parse_share).map_or(TOLERANCE, |given| given.value)
     }
 
     /// A value that knows how to read itself.
