@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::judged::{UNKNOWN, judgement, with_unit};
 use super::prometheus::{self, apart, of_plan, value_labels};
+use super::words::{UNKNOWN, judgement, with_unit};
 use super::{ComparisonReport, Report, Tool};
 use crate::clock::Date;
 use crate::health::Verdict;

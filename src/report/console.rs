@@ -1,15 +1,16 @@
 //! Reports for people: aligned text of about a screen.
 
 use std::io::{self, Write};
+use std::num::NonZeroU64;
 
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::Report;
-use super::judged::{UNKNOWN, goodput, interval, judgement, shown};
+use super::words::{UNKNOWN, count, goodput, interval, judgement, number, share, shown, statistics, success};
 use crate::analysis::{Judgement, Outcome, Sweep, remarks, spreads};
 use crate::health::{Health, Verdict};
 use crate::plan::{Metric, Quantity, Stat, SuiteKind, shown_labels};
-use crate::summary::{Distribution, RetryAfter, STATISTICS, Statistic, Summary};
+use crate::summary::{Distribution, RetryAfter, Summary};
 use crate::text::{one_line, printable};
 use crate::units::{show_count, show_counted, show_duration, show_fine_ms, show_share, significant};
 
@@ -127,7 +128,6 @@ fn request(report: &Report) -> String {
 fn requests(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let summary = &report.summary;
     let requests = &summary.requests;
-    let rate = requests.success_rate.map_or(UNKNOWN.to_owned(), show_share);
     let (ok, failed) = (show_count(requests.succeeded), show_count(requests.failed));
     let by_client = match requests.by_client {
         0 => String::new(),
@@ -139,14 +139,13 @@ fn requests(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     };
     let sent = show_count(requests.sent);
     row("Requests", &format!("{sent} sent: {ok} ok, {failed} failed{by_client}{not_sent}"), out)?;
-    row("Success rate", &rate, out)?;
+    row("Success rate", &success(report), out)?;
     if let Some(goodput) = goodput(report) {
         row("Goodput", &goodput, out)?;
     }
     let seconds = summary.duration_s.map(|s| format!("{} s", significant(s)));
     row("Duration", &seconds.unwrap_or(UNKNOWN.to_owned()), out)?;
     let tokens = &summary.tokens;
-    let count = |n: Option<u64>| n.map_or(UNKNOWN.to_owned(), show_count);
     let mut sums = format!("{} in, {} out", count(tokens.input), count(tokens.output));
     for (n, what) in [(tokens.cached, "of the prompts cached"), (tokens.reasoning, "for reasoning")] {
         sums.push_str(&n.map(|n| format!(", {} {what}", show_count(n))).unwrap_or_default());
@@ -204,11 +203,6 @@ fn throughput(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     row("Mean in flight", &per_second(summary.mean_in_flight, "requests"), out)
 }
 
-/// The statistics of a row; the median is there as p50.
-fn statistics() -> impl Iterator<Item = Statistic> {
-    STATISTICS.into_iter().filter(|(name, _)| *name != "median")
-}
-
 pub(super) fn table(head: impl IntoIterator<Item = String>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(head);
@@ -224,7 +218,7 @@ pub(super) fn print_table(mut table: Table, out: &mut dyn Write) -> io::Result<(
 
 fn latencies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let (summary, latency) = (&report.summary, &report.summary.latency);
-    let rate = summary.requests.success_rate.map_or(UNKNOWN.to_owned(), show_share);
+    let rate = success(report);
     writeln!(out)?;
     line(&format!("Latency in ms, of the successful requests ({rate} of all); {}", report.plan.load), out)?;
     let names = statistics().map(|(name, _)| name.to_owned());
@@ -257,7 +251,7 @@ fn latencies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             Some(d) => significant(of(d)),
             None => UNKNOWN.to_owned(),
         });
-        let count = distribution.map_or(UNKNOWN.to_owned(), |d| show_count(d.count));
+        let count = count(distribution.map(|d| d.count));
         table.add_row([name.to_owned(), count].into_iter().chain(figures));
     }
     print_table(table, out)?;
@@ -299,7 +293,7 @@ fn client_share(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         if errors.is_none() && name != "E2E" {
             continue;
         }
-        let p99 = times.as_ref().map_or(UNKNOWN.to_owned(), |d| significant(d.percentiles.p99));
+        let p99 = number(times.as_ref().map(|d| d.percentiles.p99));
         let share = errors.map_or(UNKNOWN.to_owned(), |errors| show_fine_ms(errors.p99));
         row(name, &format!("p99 {p99} ms, of which client ≤ {share} ms"), out)?;
     }
@@ -354,7 +348,6 @@ fn server(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "\nServer's own account{warmed}")?;
     if let Some(side) = &report.server {
         let window = &side.window;
-        let count = |n: Option<u64>| n.map_or(UNKNOWN.to_owned(), show_count);
         let finished = count(window.requests_finished);
         let tokens = format!("{} in, {} out", count(window.prompt_tokens), count(window.generation_tokens));
         row("Requests, tokens", &format!("{finished} finished; {tokens}"), out)?;
@@ -376,7 +369,7 @@ fn server(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             let most = |spread: Option<crate::observe::Spread>| {
                 spread.map_or(UNKNOWN.to_owned(), |s| show_count(s.max.max(0.0) as u64))
             };
-            let cache = gauges.kv_cache_usage.map_or(UNKNOWN.to_owned(), |s| show_share(s.max));
+            let cache = share(gauges.kv_cache_usage.map(|s| s.max));
             let (running, waiting) = (most(gauges.running), most(gauges.waiting));
             row(
                 "At most",
@@ -532,11 +525,10 @@ fn unequal_lengths(reports: &[Report]) -> bool {
 
 fn cells(report: &Report) -> Vec<String> {
     let (load, summary) = (&report.plan.load, &report.summary);
-    let number = |n: Option<f64>| n.map_or(UNKNOWN.to_owned(), significant);
     let latency = &summary.latency;
     let of = |d: &Option<Distribution>, f: fn(&Distribution) -> f64| number(d.as_ref().map(f));
     vec![
-        load.completions.map_or(UNKNOWN.to_owned(), |n| show_count(n.get())),
+        count(load.completions.map(NonZeroU64::get)),
         load.threads.to_string(),
         show_count(summary.requests.succeeded),
         show_count(summary.requests.failed),

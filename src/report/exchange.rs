@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde_json::{Map, Value, json};
 
 use super::ComparisonReport;
-use super::judged::interval;
+use super::words::interval;
 use crate::analysis::Row;
 
 /// Which way of a github-action-benchmark file is the better: its tool says it for the whole file.

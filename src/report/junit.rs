@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::Report;
-use super::judged::judgement;
+use super::words::judgement;
 use crate::analysis::Outcome;
 use crate::text::is_invisible;
 

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use super::Report;
-use super::judged::{goodput, threshold_lines, thresholds_in_short};
 use super::naming::{headline_e2e, headline_ttft, headline_words, is_open, run_names};
+use super::words::{UNKNOWN, goodput, number, success, threshold_lines, thresholds_in_short};
 use crate::analysis::Outcome;
 use crate::health::Verdict;
 use crate::plan::{SuiteKind, shown_labels};
@@ -42,7 +42,7 @@ fn write_one(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             number(rates.requests_per_s),
             number(rates.output_tokens_per_s),
             number(summary.mean_in_flight),
-            summary.duration_s.map_or("–".to_owned(), |s| format!("{} s", significant(s))),
+            summary.duration_s.map_or(UNKNOWN.to_owned(), |s| format!("{} s", significant(s))),
         ],
         out,
     )?;
@@ -206,14 +206,6 @@ fn manifest(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     )
 }
 
-fn success(report: &Report) -> String {
-    report.summary.requests.success_rate.map_or("–".to_owned(), show_share)
-}
-
-fn number(value: Option<f64>) -> String {
-    value.map_or("–".to_owned(), significant)
-}
-
 /// The head of a table, its first column to the left, the others to the right.
 pub(super) fn table(head: &[&str], out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "| {} |\n|:--{}|", head.join(" | "), "|--:".repeat(head.len().saturating_sub(1)))
@@ -228,7 +220,7 @@ pub(super) fn code(text: &str) -> String {
     // a bar ends a cell even within code, unless it has one backslash before it
     let text = printable(text, 200).replace("\\|", "\\ |").replace('|', "\\|");
     if text.is_empty() {
-        return "–".to_owned();
+        return UNKNOWN.to_owned();
     }
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or_default();
     let fence = "`".repeat(longest + 1);
@@ -264,7 +256,7 @@ mod tests {
         assert_eq!(code("`"), "`` ` ``");
         assert_eq!(code("a\\|b"), "`a\\ \\|b`");
         assert_eq!(code("two\nlines"), "`two lines`");
-        assert_eq!(code(""), "–");
+        assert_eq!(code(""), UNKNOWN);
     }
 
     #[test]

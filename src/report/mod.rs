@@ -11,7 +11,6 @@ mod exchange;
 mod file;
 mod html;
 mod json;
-mod judged;
 mod junit;
 mod markdown;
 mod naming;
@@ -20,6 +19,7 @@ pub mod prometheus;
 mod record_log;
 mod trend;
 mod vllm;
+mod words;
 
 use std::borrow::Cow;
 

@@ -23,13 +23,14 @@ use escape::Text;
 use lengths::lengths_over;
 use over_load::over_load;
 use table::{Columns, write_table};
-use words::{show_rate, show_success, show_time};
+use words::show_time;
 
 use super::Report;
 use super::naming::{LoadAxis, headline_e2e, headline_ttft, knee, run_names};
 use crate::analysis::Sweep;
 use crate::plan::SuiteKind;
 use crate::report::Tool;
+use crate::report::words::{UNKNOWN, number, success};
 use crate::summary::Distribution;
 use crate::units::show_count;
 
@@ -138,10 +139,10 @@ impl Page<'_> {
             let unit = if sweep.in_tokens { "output tokens/s" } else { "completions/s" };
             writeln!(
                 out,
-                "<p>Best point: <strong>{}</strong>, {}: the fewest threads within 5% of the highest throughput. \
+                "<p>Best point: <strong>{}</strong>, {} {unit}: the fewest threads within 5% of the highest throughput. \
                  Efficiency is {unit} per thread against those of the run with the fewest threads.</p>",
                 Text(&self.names[best]),
-                show_rate(sweep.points[best].throughput, &format!(" {unit}"))
+                number(sweep.points[best].throughput)
             )?;
         }
         if let Some(last) = axis.as_ref().and_then(|axis| knee(axis, self.reports)) {
@@ -172,7 +173,9 @@ impl Page<'_> {
         let rows = rows.map(|((report, name), point)| {
             let mut row = row(name, report);
             if has_efficiency {
-                row.push(point.scaling_efficiency.map_or("–".to_owned(), |e| format!("{:.0}%", e * 100.0)));
+                row.push(
+                    point.scaling_efficiency.map_or(UNKNOWN.to_owned(), |e| format!("{:.0}%", e * 100.0)),
+                );
             }
             row
         });
@@ -208,7 +211,7 @@ impl Page<'_> {
 fn row(name: &str, report: &Report) -> Vec<String> {
     let (summary, rates) = (&report.summary, &report.summary.throughput);
     let ms = |d: Option<&Distribution>, of: fn(&Distribution) -> f64| {
-        d.map_or("–".to_owned(), |d| show_time(of(d)))
+        d.map_or(UNKNOWN.to_owned(), |d| show_time(of(d)))
     };
     let itl = summary.latency.itl.as_ref();
     vec![
@@ -216,9 +219,9 @@ fn row(name: &str, report: &Report) -> Vec<String> {
         report.health.verdict.name().to_owned(),
         show_count(summary.requests.succeeded),
         show_count(summary.requests.failed),
-        show_success(report),
-        show_rate(rates.requests_per_s, ""),
-        show_rate(rates.output_tokens_per_s, ""),
+        success(report),
+        number(rates.requests_per_s),
+        number(rates.output_tokens_per_s),
         ms(headline_e2e(report), |d| d.median),
         ms(headline_e2e(report), |d| d.percentiles.p99),
         ms(headline_ttft(report), |d| d.median),

@@ -8,15 +8,17 @@ use super::lengths::write_lengths;
 use super::over_time::over_time;
 use super::svg::Chart;
 use super::table::{Columns, write_pairs, write_table};
-use super::words::{show_rate, show_success, show_time};
+use super::words::show_time;
 use crate::analysis::{Outcome, remarks};
 use crate::health::Verdict;
 use crate::report::Report;
-use crate::report::judged::{goodput, threshold_lines, thresholds_in_short};
 use crate::report::naming::{headline_e2e, headline_ttft, headline_words, is_open};
-use crate::summary::{Distribution, RetryAfter, STATISTICS, Statistic};
+use crate::report::words::{
+    UNKNOWN, count, goodput, number, share, statistics, success, threshold_lines, thresholds_in_short,
+};
+use crate::summary::{Distribution, RetryAfter};
 use crate::text::printable;
-use crate::units::{show_count, show_counted, show_fine_ms, show_share, significant};
+use crate::units::{show_count, show_counted, show_fine_ms, significant};
 
 /// Writes all of a run but its manifest.
 ///
@@ -160,7 +162,7 @@ fn tiles(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let (summary, rates) = (&report.summary, &report.summary.throughput);
     let times = |d: Option<&Distribution>| match d {
         Some(d) => (show_time(d.median), format!("p99 {}", show_time(d.percentiles.p99))),
-        None => ("–".to_owned(), String::new()),
+        None => (UNKNOWN.to_owned(), String::new()),
     };
     let (e2e, ttft, itl) =
         (times(headline_e2e(report)), times(headline_ttft(report)), times(summary.latency.itl.as_ref()));
@@ -181,10 +183,10 @@ fn tiles(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let steady = steady.map_or(String::new(), |rate| format!("{} while steady", significant(rate)));
     let [e2e_name, ttft_name] = headline_names(report).map(|name| format!("{name} p50"));
     let tiles = [
-        ("Success", show_success(report), sent),
-        ("Completions/s", show_rate(rates.requests_per_s, ""), offered),
-        ("Output tokens/s", show_rate(rates.output_tokens_per_s, ""), steady),
-        ("In flight", show_rate(summary.mean_in_flight, ""), "on average".to_owned()),
+        ("Success", success(report), sent),
+        ("Completions/s", number(rates.requests_per_s), offered),
+        ("Output tokens/s", number(rates.output_tokens_per_s), steady),
+        ("In flight", number(summary.mean_in_flight), "on average".to_owned()),
         (e2e_name.as_str(), e2e.0, e2e.1),
         (ttft_name.as_str(), ttft.0, ttft.1),
         ("ITL p50", itl.0, itl.1),
@@ -204,11 +206,6 @@ fn tiles(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         Some(words) => writeln!(out, "<p>Goodput: {}</p>", Text(&words)),
         None => Ok(()),
     }
-}
-
-/// The statistics of a row; the median is there as p50.
-fn statistics() -> impl Iterator<Item = Statistic> {
-    STATISTICS.into_iter().filter(|(name, _)| *name != "median")
 }
 
 fn latencies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
@@ -240,7 +237,7 @@ fn latencies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     }
     let caption = format!(
         "Times in ms of the successful requests ({} of all); lag and read delay of all requests",
-        show_success(report)
+        success(report)
     );
     write_table(&caption, Columns::Numbers, &head, &rows, out)
 }
@@ -278,7 +275,7 @@ fn errors(report: &Report, out: &mut dyn Write) -> io::Result<()> {
                 line.meaning.to_string(),
                 format!("{} to {} s", significant(line.first_s), significant(line.last_s)),
                 format!("request {}: {}", line.first_request, printable(&line.example, 300)),
-                retry.unwrap_or("–".to_owned()),
+                retry.unwrap_or(UNKNOWN.to_owned()),
             ])
         });
     let rows = rows.collect::<io::Result<Vec<_>>>()?;
@@ -320,7 +317,7 @@ fn worst(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if worst.is_empty() {
         return Ok(());
     }
-    let ms = |ms: Option<f64>| ms.map_or("–".to_owned(), show_time);
+    let ms = |ms: Option<f64>| ms.map_or(UNKNOWN.to_owned(), show_time);
     let rows = worst.iter().map(|slow| {
         vec![
             report.plan.request_id(slow.id),
@@ -329,7 +326,7 @@ fn worst(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             ms(slow.e2e_ms),
             ms(slow.ttft_ms),
             ms(slow.longest_gap_ms),
-            slow.output_tokens.map_or("–".to_owned(), show_count),
+            count(slow.output_tokens),
         ]
     });
     let rows: Vec<_> = rows.collect();
@@ -341,8 +338,6 @@ fn server(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let timings = &report.summary.server_timings;
     if let Some(side) = &report.server {
         let window = &side.window;
-        let count = |n: Option<u64>| n.map_or("–".to_owned(), show_count);
-        let share = |share: Option<f64>| share.map_or("–".to_owned(), show_share);
         let mut pairs = vec![
             ("Requests finished", count(window.requests_finished)),
             ("Prompt tokens", count(window.prompt_tokens)),

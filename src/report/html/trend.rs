@@ -8,8 +8,8 @@ use super::table::{Columns, write_table};
 use super::words::{show_ms, show_number, show_percent};
 use super::{foot, head};
 use crate::analysis::{Change, Estimate, Trend};
-use crate::report::judged::shown;
 use crate::report::trend::{TrendReport, TrendRun, TrendSeries, cell, figure, heading, latest_cell, unit};
+use crate::report::words::shown;
 use crate::units::show_counted;
 
 /// Writes the page.

@@ -1,7 +1,6 @@
 //! Numbers as charts and tables word them.
 
-use crate::report::Report;
-use crate::units::{show_share, significant};
+use crate::units::significant;
 
 /// A time of so many milliseconds, short enough for an axis.
 pub fn show_ms(ms: f64) -> String {
@@ -42,16 +41,6 @@ pub fn show_percent(share: f64) -> String {
 pub fn trimmed(value: f64) -> String {
     let text = format!("{value:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
-/// A rate with three digits and its unit; a dash where it is unknown.
-pub fn show_rate(rate: Option<f64>, unit: &str) -> String {
-    rate.map_or("–".to_owned(), |rate| format!("{}{unit}", significant(rate)))
-}
-
-/// The share of requests that succeeded.
-pub fn show_success(report: &Report) -> String {
-    report.summary.requests.success_rate.map_or("–".to_owned(), show_share)
 }
 
 /// A time of so many milliseconds with three digits.

@@ -13,7 +13,7 @@ pub use console::print_trend;
 pub use csv::write_trend_csv;
 pub use markdown::write_trend_markdown;
 
-use super::judged::{interval, shown};
+use super::words::{UNKNOWN, interval, shown};
 use super::{Report, Tool};
 use crate::analysis::{Change, Estimate, Latest, Shift, Trend};
 use crate::health::Verdict;
@@ -292,14 +292,14 @@ fn mark(trend: &Trend, run: usize) -> Option<String> {
 
 /// A run's figure, with a mark where a level begins; a dash where there is none.
 pub(super) fn cell(trend: &Trend, run: usize) -> String {
-    let Some(found) = trend.runs.get(run).copied().flatten() else { return "–".to_owned() };
+    let Some(found) = trend.runs.get(run).copied().flatten() else { return UNKNOWN.to_owned() };
     let mark = mark(trend, run).map(|mark| format!("{mark} ")).unwrap_or_default();
     format!("{mark}{}", figure(found, trend.unit))
 }
 
 /// The latest run beside those before it: `+1.2% same`.
 pub(super) fn latest_cell(latest: Option<&Latest>) -> String {
-    let Some(latest) = latest else { return "–".to_owned() };
+    let Some(latest) = latest else { return UNKNOWN.to_owned() };
     match (latest.change, latest.verdict) {
         (Some(change), verdict) => format!("{:+.1}% {}", change * 100.0, verdict.name()),
         (None, Change::Same) => "same".to_owned(),

@@ -1,12 +1,38 @@
-//! Figures, intervals, thresholds and goodput, in the words that all reports share.
+//! Figures, intervals, thresholds and goodput, in the words that all reports share; and what stands for none.
 
 use crate::analysis::{Figure, Judgement, Outcome};
 use crate::report::Report;
 use crate::stats::Interval;
+use crate::summary::{STATISTICS, Statistic};
 use crate::units::{show_count, show_counted, show_share, significant};
 
 /// What stands for an unknown figure.
 pub(super) const UNKNOWN: &str = "–";
+
+/// A number with three digits.
+pub(super) fn number(value: Option<f64>) -> String {
+    value.map_or(UNKNOWN.to_owned(), significant)
+}
+
+/// A count, in groups of three digits.
+pub(super) fn count(value: Option<u64>) -> String {
+    value.map_or(UNKNOWN.to_owned(), show_count)
+}
+
+/// A share of 1 as a percentage.
+pub(super) fn share(value: Option<f64>) -> String {
+    value.map_or(UNKNOWN.to_owned(), show_share)
+}
+
+/// The share of requests that succeeded.
+pub(super) fn success(report: &Report) -> String {
+    share(report.summary.requests.success_rate)
+}
+
+/// The statistics of a row; the median is there as p50.
+pub(super) fn statistics() -> impl Iterator<Item = Statistic> {
+    STATISTICS.into_iter().filter(|(name, _)| *name != "median")
+}
 
 /// The figure of a judgement in words: `431 ms, 95% from 402 to 466, n 4,096; …`.
 pub(super) fn judgement(judged: &Judgement) -> String {
@@ -73,8 +99,7 @@ pub(super) fn threshold_lines(report: &Report) -> impl Iterator<Item = String> +
 /// The goodput in words, `94.2%, 12.1 requests/s: 471 met ttft ≤ 500 ms`. `None` where no objective was set.
 pub(super) fn goodput(report: &Report) -> Option<String> {
     let goodput = report.summary.goodput.as_ref()?;
-    let share = goodput.share.map_or(UNKNOWN.to_owned(), show_share);
-    let rate = goodput.requests_per_s.map_or(UNKNOWN.to_owned(), significant);
+    let (share, rate) = (share(goodput.share), number(goodput.requests_per_s));
     let slos = report.plan.slos.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     Some(format!("{share}, {rate} requests/s: {} met {slos}", show_count(goodput.good)))
 }
