@@ -41,6 +41,15 @@ impl Verdict {
             Self::Invalid => "INVALID",
         }
     }
+
+    /// What it says of the figures; reasons may follow.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Valid => "no limit of this client was reached",
+            Self::Degraded => "some figures are less certain",
+            Self::Invalid => "the figures are not those of the server alone",
+        }
+    }
 }
 
 /// What a run cost the client, and what that says of its figures.

@@ -93,14 +93,15 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 
 /// The verdict, and what it rests on.
 fn health(health: &Health, color: bool, out: &mut dyn Write) -> io::Result<()> {
-    let name = health.verdict.name();
-    let (shown, meaning) = match health.verdict {
-        Verdict::Valid => (name.to_owned(), "no limit of this client was reached"),
-        Verdict::Degraded => (painted(name, "33", color), "some figures are less certain:"),
-        Verdict::Invalid => (painted(name, "1;31", color), "the figures are not those of the server alone:"),
+    let (name, meaning) = (health.verdict.name(), health.verdict.meaning());
+    let shown = match health.verdict {
+        Verdict::Valid => name.to_owned(),
+        Verdict::Degraded => painted(name, "33", color),
+        Verdict::Invalid => painted(name, "1;31", color),
     };
+    let colon = if health.reasons.is_empty() { "" } else { ":" };
     // the name may be painted
-    writeln!(out, "  {:<20} {shown}: {meaning}", "Client health")?;
+    writeln!(out, "  {:<20} {shown}: {meaning}{colon}", "Client health")?;
     health.reasons.iter().try_for_each(|reason| line(&format!("  - {reason}"), out))
 }
 

@@ -71,9 +71,9 @@ fn verdicts(report: &Report) -> Vec<(Mood, String, Vec<String>)> {
     let (health, requests) = (&report.health, &report.summary.requests);
     let name = health.verdict.name();
     let client = match health.verdict {
-        Verdict::Valid => (Mood::Good, "no limit of this client was reached"),
-        Verdict::Degraded => (Mood::Doubtful, "some figures are less certain"),
-        Verdict::Invalid => (Mood::Bad, "the figures are not those of the server alone"),
+        Verdict::Valid => Mood::Good,
+        Verdict::Degraded => Mood::Doubtful,
+        Verdict::Invalid => Mood::Bad,
     };
     let failed = show_count(requests.failed);
     let errors = match (requests.succeeded, requests.failed) {
@@ -93,7 +93,7 @@ fn verdicts(report: &Report) -> Vec<(Mood, String, Vec<String>)> {
         (false, None) => (Mood::Bad, "Incomplete: ended before its planned end".to_owned(), vec![]),
     };
     let mut all = vec![
-        (client.0, format!("Client {name}: {}", client.1), health.reasons.clone()),
+        (client, format!("Client {name}: {}", health.verdict.meaning()), health.reasons.clone()),
         (errors.0, errors.1, apart),
         end,
     ];
