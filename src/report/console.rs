@@ -84,7 +84,7 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if !report.complete {
         let why = match &report.stopped_by {
             Some(limit) => format!("ended early: {limit}"),
-            None => "interrupted before its planned end".to_owned(),
+            None => "ended before its planned end".to_owned(),
         };
         row("INCOMPLETE", &why, out)?;
     }

@@ -35,7 +35,7 @@ fn a_stop_that_comes_while_the_server_is_asked_for_its_metrics_lets_nothing_be_s
         });
         let words = ["-q", "--url", &url, "--model", "m", "-n", "50", "--overwrite", "-o", &file];
         let (shown, _) = run_in_process(&[&words[..], load].concat(), &stop);
-        assert!(shown.contains("interrupted before its planned end"), "{shown}");
+        assert!(shown.contains("ended before its planned end"), "{shown}");
         assert_eq!(json(file.as_ref())["summary"]["requests"]["sent"], 0, "{load:?}");
     }
 }
