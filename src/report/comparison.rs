@@ -4,9 +4,9 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::console::{painted, print_table, table};
 use super::junit::{Case, write_suites};
 use super::markdown::plain;
+use super::table::{painted, print_table, table};
 use super::words::{UNKNOWN, interval, shown};
 use super::{Report, Tool};
 use crate::analysis::{Change, Comparison, Method, Outcome, Row, Side};

@@ -3,15 +3,14 @@
 use std::io::{self, Write};
 use std::num::NonZeroU64;
 
-use comfy_table::{CellAlignment, Table, presets};
-
 use super::Report;
+use super::table::{line, painted, print_table, table};
 use super::words::{UNKNOWN, count, goodput, interval, judgement, number, share, shown, statistics, success};
 use crate::analysis::{Judgement, Outcome, Sweep, remarks, spreads};
 use crate::health::{Health, Verdict};
 use crate::plan::{Metric, Quantity, Stat, SuiteKind, shown_labels};
 use crate::summary::{Distribution, RetryAfter, Summary};
-use crate::text::{one_line, printable};
+use crate::text::printable;
 use crate::units::{show_count, show_counted, show_duration, show_fine_ms, show_share, significant};
 
 /// Writes one run: what was done, whether this client can be believed, what came of it, and what that says.
@@ -35,13 +34,6 @@ pub fn print_report(report: &Report, color: bool, out: &mut dyn Write) -> io::Re
     let said = remarks(&report.plan.load, summary);
     section("What this says", said.iter().map(String::as_str), out)?;
     section("Warnings", report.warnings.iter().map(String::as_str), out)
-}
-
-// A report may come from a file that somebody else wrote: all its text goes through one of these.
-
-/// A line of the report.
-fn line(text: &str, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{}", one_line(text))
 }
 
 fn section<'a>(title: &str, lines: impl IntoIterator<Item = &'a str>, out: &mut dyn Write) -> io::Result<()> {
@@ -103,10 +95,6 @@ fn health(health: &Health, color: bool, out: &mut dyn Write) -> io::Result<()> {
     // the name may be painted
     writeln!(out, "  {:<20} {shown}: {meaning}{colon}", "Client health")?;
     health.reasons.iter().try_for_each(|reason| line(&format!("  - {reason}"), out))
-}
-
-pub(super) fn painted(text: &str, code: &str, color: bool) -> String {
-    if color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 fn request(report: &Report) -> String {
@@ -202,19 +190,6 @@ fn throughput(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     row("Output", &both(rates.output_tokens_per_s, output_tokens_per_s, "tokens/s"), out)?;
     row("Input and output", &per_second(rates.total_tokens_per_s, "tokens/s"), out)?;
     row("Mean in flight", &per_second(summary.mean_in_flight, "requests"), out)
-}
-
-pub(super) fn table(head: impl IntoIterator<Item = String>) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(head);
-    table
-}
-
-pub(super) fn print_table(mut table: Table, out: &mut dyn Write) -> io::Result<()> {
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table.lines().try_for_each(|row| line(&format!("  {}", row.trim_end()), out))
 }
 
 fn latencies(report: &Report, out: &mut dyn Write) -> io::Result<()> {

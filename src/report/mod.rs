@@ -17,6 +17,7 @@ mod naming;
 mod progress;
 pub mod prometheus;
 mod record_log;
+mod table;
 mod trend;
 mod vllm;
 mod words;

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::{TrendReport, TrendSeries, cell, heading, latest_cell};
 use crate::analysis::{Change, Trend};
-use crate::report::console::{painted, print_table, table};
+use crate::report::table::{painted, print_table, table};
 use crate::text::{one_line, printable};
 use crate::units::show_counted;
 
