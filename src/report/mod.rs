@@ -17,6 +17,7 @@ mod naming;
 mod progress;
 pub mod prometheus;
 mod record_log;
+mod sweep;
 mod table;
 mod trend;
 mod vllm;
@@ -31,7 +32,7 @@ pub use comparison::{
     COMPARISON_SCHEMA, Compared, ComparisonReport, print_comparison, write_comparison_json,
     write_comparison_junit, write_comparison_markdown,
 };
-pub use console::{print_report, print_sweep};
+pub use console::print_report;
 pub use csv::{write_csv, write_schedule};
 pub use detail::DetailLog;
 pub use exchange::{Better, write_bencher, write_github_benchmark};
@@ -43,6 +44,7 @@ pub use markdown::write_markdown;
 pub use progress::Progress;
 pub use prometheus::{History, push_groups, write_prometheus};
 pub use record_log::{LOG_SCHEMA, LogEnd, LogHead, LogLine, LoggedRecord, MOST_LOST, RecordLog};
+pub use sweep::print_sweep;
 pub use trend::{
     Skipped, TREND_SCHEMA, TrendReport, TrendRun, TrendSeries, print_trend, write_trend_csv,
     write_trend_json, write_trend_markdown,
