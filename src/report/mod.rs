@@ -45,11 +45,13 @@ pub use progress::Progress;
 pub use prometheus::{History, push_groups, write_prometheus};
 pub use record_log::{LOG_SCHEMA, LogEnd, LogHead, LogLine, LoggedRecord, MOST_LOST, RecordLog};
 pub use sweep::print_sweep;
+pub(crate) use table::{print_table_to_the_right, table};
 pub use trend::{
     Skipped, TREND_SCHEMA, TrendReport, TrendRun, TrendSeries, print_trend, write_trend_csv,
     write_trend_json, write_trend_markdown,
 };
 pub use vllm::{VllmRows, write_vllm_json};
+pub(crate) use words::UNKNOWN;
 
 use crate::accuracy::Calibration;
 use crate::analysis::{self, Judgement};

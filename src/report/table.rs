@@ -20,7 +20,7 @@ pub(super) fn painted(text: &str, code: &str, color: bool) -> String {
 }
 
 /// A table without rules, with this head and no row yet.
-pub(super) fn table(head: impl IntoIterator<Item = String>) -> Table {
+pub(crate) fn table(head: impl IntoIterator<Item = String>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(head);
     table
@@ -31,8 +31,26 @@ pub(super) fn table(head: impl IntoIterator<Item = String>) -> Table {
 /// # Errors
 /// Those of the writer.
 pub(super) fn print_table(mut table: Table, out: &mut dyn Write) -> io::Result<()> {
-    for column in table.column_iter_mut().skip(1) {
+    set_to_the_right(&mut table, 1);
+    print(&table, out)
+}
+
+/// Writes a table with all of its columns to the right.
+///
+/// # Errors
+/// Those of the writer.
+pub(crate) fn print_table_to_the_right(mut table: Table, out: &mut dyn Write) -> io::Result<()> {
+    set_to_the_right(&mut table, 0);
+    print(&table, out)
+}
+
+/// Sets all columns but the first so many to the right.
+fn set_to_the_right(table: &mut Table, but: usize) {
+    for column in table.column_iter_mut().skip(but) {
         column.set_cell_alignment(CellAlignment::Right);
     }
+}
+
+fn print(table: &Table, out: &mut dyn Write) -> io::Result<()> {
     table.lines().try_for_each(|row| line(&format!("  {}", row.trim_end()), out))
 }

@@ -7,7 +7,7 @@ use crate::summary::{STATISTICS, Statistic};
 use crate::units::{show_count, show_counted, show_share, significant};
 
 /// What stands for an unknown figure.
-pub(super) const UNKNOWN: &str = "–";
+pub(crate) const UNKNOWN: &str = "–";
 
 /// A number with three digits.
 pub(super) fn number(value: Option<f64>) -> String {

@@ -2,15 +2,11 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{CellAlignment, Table, presets};
-
 use super::{Findings, Found, Row};
 use crate::accuracy::Spread;
+use crate::report::{self, UNKNOWN};
 use crate::text::printable;
 use crate::units::{show_count, show_counted, show_fine_ms, significant};
-
-/// Where a figure is unknown.
-const UNKNOWN: &str = "–";
 
 /// One figure of a column.
 type Figure = (&'static str, fn(&Row, &Found) -> Option<String>);
@@ -73,21 +69,14 @@ pub fn print(findings: &Findings, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn table(made: &[(&Row, &Found)], out: &mut dyn Write) -> io::Result<()> {
-    let mut table = Table::new();
     let streams = made.iter().map(|(row, _)| show_count(row.trial.streams.get() as u64));
-    table.load_style(presets::NOTHING).set_header(["streams".to_owned()].into_iter().chain(streams));
+    let mut table = report::table(["streams".to_owned()].into_iter().chain(streams));
     for (name, of) in FIGURES {
         let cells = made.iter().map(|(row, found)| of(row, found).unwrap_or_else(|| UNKNOWN.to_owned()));
         table.add_row([name.to_owned()].into_iter().chain(cells));
     }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
     // the percentiles of a quantity stand under its first
-    if let Some(names) = table.column_mut(0) {
-        names.set_cell_alignment(CellAlignment::Right);
-    }
-    table.lines().try_for_each(|line| writeln!(out, "  {}", line.trim_end()))
+    report::print_table_to_the_right(table, out)
 }
 
 /// What a row says in words.

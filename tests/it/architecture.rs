@@ -61,7 +61,7 @@ const NEVER: &[(&str, &[&str])] = &[
 const PACKAGES: &[(&str, &[&str])] = &[
     ("argh", &["cli"]),
     ("base64", &["backend", "report", "summary"]),
-    ("comfy_table", &["report", "selftest"]),
+    ("comfy_table", &["report"]),
     ("crossbeam_channel", &["clock", "engine", "selftest", "sim"]),
     ("csv", &["report"]),
     ("env_logger", &["main"]),
