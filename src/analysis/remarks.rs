@@ -29,7 +29,8 @@ pub fn remarks(load: &Load, summary: &Summary) -> Vec<String> {
 }
 
 fn no_requests(summary: &Summary) -> Option<String> {
-    (summary.requests.sent == 0).then(|| "no request has ended: there is nothing to measure".to_owned())
+    (summary.requests.sent == 0)
+        .then(|| "no request that counts has ended: there is nothing to measure".to_owned())
 }
 
 fn errors(summary: &Summary) -> Option<String> {
@@ -255,7 +256,7 @@ mod tests {
     fn failures_come_first() {
         check(&summary(90, 10), "10 of 100 requests failed (10.0%), most with http_503");
         check(&summary(0, 10), "no request succeeded");
-        check(&summary(0, 0), "no request has ended");
+        check(&summary(0, 0), "no request that counts has ended");
         let mut given_up = summary(90, 10);
         (given_up.requests.sent, given_up.requests.by_client) = (150, 50);
         check(&given_up, "10 of 100 requests failed (10.0%)");

@@ -3,9 +3,10 @@
 use std::sync::OnceLock;
 
 use crate::clock::{Moment, Stop, Stopper};
-use crate::failure::FailureKind;
+use crate::failure::{Failure, FailureKind};
 use crate::plan::ErrorLimits;
 use crate::record::{Pulse, Record, Sink};
+use crate::text::printable;
 use crate::units::{show_count, show_counted, show_duration, show_share};
 
 /// Counts failures and watches for progress, and asks for the stop when there are too many or there is none.
@@ -15,6 +16,8 @@ pub(super) struct ErrorLimit<'a> {
     ended: u64,
     succeeded: u64,
     failed: u64,
+    /// The last failure, and which request it was. Where the warm-up ends a run, no other figure tells of it.
+    last_failure: Option<(u64, Failure)>,
     /// The last progress that was seen; `None` before the first pulse.
     progress: Option<Progress>,
     /// Of the run; `None` once it was stopped at once.
@@ -34,6 +37,8 @@ struct Progress {
     ended: u64,
 }
 
+/// Longest reason, for a server's message may be long.
+const REASON_CHARS: usize = 240;
 /// Requests that must have ended before their rate of failures says something.
 const ENOUGH: u64 = 20;
 
@@ -49,6 +54,7 @@ impl<'a> ErrorLimit<'a> {
             ended: 0,
             succeeded: 0,
             failed: 0,
+            last_failure: None,
             progress: None,
             stopper: Some(stopper),
             outside,
@@ -114,12 +120,19 @@ impl Sink for ErrorLimit<'_> {
         match record.failure() {
             None => self.succeeded += 1,
             Some(failure) if failure.kind.is_of_client() => {}
-            Some(_) => self.failed += 1,
+            Some(failure) => {
+                self.failed += 1;
+                self.last_failure = Some((record.id, failure.clone()));
+            }
         }
         self.ended += 1;
         self.pass_on();
         if let Some(reason) = self.exceeded() {
-            self.end(reason);
+            let last = self
+                .last_failure
+                .as_ref()
+                .map(|(id, failure)| format!("; the last was request {id}: {failure}"));
+            self.end(printable(&(reason + &last.unwrap_or_default()), REASON_CHARS));
         }
     }
 

@@ -612,6 +612,13 @@ fn too_many_failures_end_a_run_with_its_report() {
         assert!(report["summary"]["requests"]["failed"].as_u64().expect("a count") >= 3, "{name}");
         assert!(report["summary"]["requests"]["sent"].as_u64().expect("a count") <= most, "{name}");
     }
+    // the warm-up is in no other figure
+    let warmup = ["--warmup", "1000", "--max-errors", "5", "-o", "warmup.json"];
+    let output = run(folder.path(), &[&base[..], &[&failing.url()], &warmup].concat());
+    let report = json(&folder.path().join("warmup.json"));
+    assert_eq!((code(&output), &report["summary"]["requests"]["failed"]), (1, &0.into()));
+    let reason = report["stopped_by"].as_str().expect("text");
+    assert!(reason.contains("; the last was request ") && reason.contains(": http_500: "), "{reason}");
     let enough = ["-q", "-n", "40", "--max-tokens", "2", "--max-error-rate", "90%", "--url", &half.url()];
     succeeds(&run(folder.path(), &enough));
 }
