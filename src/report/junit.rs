@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::Report;
+use super::naming::told_apart;
 use super::words::judgement;
 use crate::analysis::Outcome;
 use crate::text::is_invisible;
@@ -17,23 +18,22 @@ pub(super) struct Case {
     pub message: String,
 }
 
-/// Writes a suite for each report, with a case for each of its thresholds; inconclusive ones are skipped.
+/// Writes a suite for each report, those of one name numbered, with a case for each of its thresholds; inconclusive ones are skipped.
 ///
 /// # Errors
 /// Those of the writer.
 pub fn write_junit<'a>(reports: impl IntoIterator<Item = &'a Report>, out: &mut dyn Write) -> io::Result<()> {
-    let suites: Vec<_> = reports
-        .into_iter()
-        .map(|report| {
-            let scenario = report.plan.scenario.as_ref().map(|name| format!("{name}, ")).unwrap_or_default();
-            let cases = report.thresholds.iter().map(|judged| Case {
-                name: judged.threshold.clone(),
-                outcome: judged.verdict,
-                message: judgement(judged),
-            });
-            (format!("{scenario}{}", report.plan.load), cases.collect())
-        })
-        .collect();
+    let suites = reports.into_iter().map(|report| {
+        let scenario = report.plan.scenario.as_ref().map(|name| format!("{name}, ")).unwrap_or_default();
+        let cases = report.thresholds.iter().map(|judged| Case {
+            name: judged.threshold.clone(),
+            outcome: judged.verdict,
+            message: judgement(judged),
+        });
+        (format!("{scenario}{}", report.plan.load), cases.collect())
+    });
+    let (names, cases): (Vec<String>, Vec<Vec<Case>>) = suites.unzip();
+    let suites: Vec<_> = told_apart(&names).into_iter().zip(cases).collect();
     write_suites("threshold", &suites, out)
 }
 

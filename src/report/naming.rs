@@ -11,21 +11,21 @@ use crate::units::{show_count, show_counted};
 /// A short name for each run: what it differs in from the others. `files` are the runs' files, where they were read
 /// from some.
 pub fn run_names(kind: SuiteKind, reports: &[Report], files: &[String]) -> Vec<String> {
-    let mut names: Vec<String> = reports
-        .iter()
-        .enumerate()
-        .map(|(number, report)| match files.get(number) {
-            Some(file) => printable(file, 80),
-            None => name(kind, report),
-        })
-        .collect();
-    for number in 0..names.len() {
-        let before = names[..number].iter().filter(|name| **name == names[number]).count();
-        if before > 0 {
-            names[number] = format!("{} ({})", names[number], before + 1);
-        }
-    }
-    names
+    let names = reports.iter().enumerate().map(|(number, report)| match files.get(number) {
+        Some(file) => printable(file, 80),
+        None => name(kind, report),
+    });
+    told_apart(&names.collect::<Vec<_>>())
+}
+
+/// The names with a number behind each that was there before: `a`, `a (2)`, `a (3)`.
+pub fn told_apart(names: &[String]) -> Vec<String> {
+    let numbered = names.iter().enumerate();
+    let one = |(number, name): (usize, &String)| {
+        let before = names[..number].iter().filter(|before| *before == name).count();
+        if before == 0 { name.clone() } else { format!("{name} ({})", before + 1) }
+    };
+    numbered.map(one).collect()
 }
 
 fn name(kind: SuiteKind, report: &Report) -> String {
@@ -143,4 +143,15 @@ pub fn knee(axis: &LoadAxis, reports: &[Report]) -> Option<usize> {
     };
     let kept = axis.order.iter().take_while(|run| keeps_up(run) == Some(true)).count();
     (kept < axis.order.len()).then(|| kept.checked_sub(1).map(|last| axis.order[last])).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_one_name_are_numbered() {
+        let names = ["a", "b", "a", "a"].map(str::to_owned);
+        assert_eq!(told_apart(&names), ["a", "b", "a (2)", "a (3)"]);
+    }
 }

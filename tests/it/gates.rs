@@ -84,6 +84,7 @@ fn saved_results_are_judged_again() {
     assert_eq!(code(&report(&["plain.json", "held.json", "--junit", "own.xml"])), 99);
     let xml = fs::read_to_string(at.join("own.xml")).expect("written");
     assert!(xml.contains("tests=\"0\"") && xml.contains("tests=\"1\" failures=\"1\""), "{xml}");
+    assert!(xml.contains("20 completions\"") && xml.contains("20 completions (2)\""), "{xml}");
     // typed ones take the place of all others
     let typed = ["held.json", "--threshold", "e2e.p99<1h", "-o", "again.json", "--junit", "typed.xml"];
     let judged = report(&typed);
