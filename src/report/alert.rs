@@ -120,7 +120,8 @@ impl Alert {
                 |value: Option<f64>| value.map_or(UNKNOWN.to_owned(), |value| with_unit(value, row.unit));
             let change = row.change.map_or(String::new(), |change| format!(" ({:+.1}%)", change * 100.0));
             let (base, new) = (value(row.base.value), value(row.new.value));
-            let text = format!("{} is {}: {new} after {base}{change}", row.metric, row.verdict.name());
+            let note = row.note.as_ref().map_or(String::new(), |note| format!("; {note}"));
+            let text = format!("{} is {}: {new} after {base}{change}{note}", row.metric, row.verdict.name());
             Cause { kind: CauseKind::Regression, text, run: 0 }
         });
         // what a base run has is told of the first that is judged by it

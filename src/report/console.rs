@@ -389,6 +389,9 @@ fn client(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 
 /// Whose moments the times are made of, and how late this client was itself.
 fn stamps(summary: &Summary, has_address: bool) -> String {
+    if summary.requests.sent == 0 {
+        return UNKNOWN.to_owned();
+    }
     let latency = &summary.latency;
     let Some(share) = latency.kernel_stamped_share else { return "no reply was read".to_owned() };
     let Some(delay) = &latency.read_delay else {

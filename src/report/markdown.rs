@@ -120,7 +120,8 @@ fn verdicts(report: &Report) -> String {
     let mark = |good: bool| if good { "✅" } else { "⚠️" };
     let client = format!("{} client {}", mark(verdict == Verdict::Valid), verdict.name());
     let errors = match (requests.succeeded, requests.failed) {
-        (0, _) => format!("❌ no request succeeded, {} failed", show_count(requests.failed)),
+        (0, 0) if requests.sent == 0 => "❌ no request was sent".to_owned(),
+        (0, failed) => format!("❌ no request succeeded, {} failed", show_count(failed)),
         (_, 0) => "✅ no request failed".to_owned(),
         (_, failed) => format!("⚠️ {} failed", show_counted(failed, "request")),
     };

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use vllm_loadgen::sim::Behavior;
 
-use crate::command::{code, folder, run, simulator, start, succeeds};
+use crate::command::{code, folder, out, run, simulator, start, succeeds};
 
 fn read(folder: &Path, name: &str) -> String {
     fs::read_to_string(folder.join(name)).expect("written")
@@ -243,6 +243,26 @@ fn a_page_takes_no_other_files_name() {
     assert_eq!(code(&refused), 2);
     let refused = run(folder.path(), &["report", "x.json", "--html", "a", "--csv", "a"]);
     assert_eq!(code(&refused), 2);
+}
+
+#[test]
+fn a_run_that_sent_nothing_says_so() {
+    let (folder, server) = (folder(), simulator());
+    let at = folder.path();
+    let url = server.url();
+    succeeds(&run(at, &["-q", "--url", &url, "-n", "1", "--max-tokens", "2", "-o", "run.json"]));
+    let mut report: Value = serde_json::from_str(&read(at, "run.json")).expect("JSON");
+    for count in ["sent", "succeeded"] {
+        report["summary"]["requests"][count] = json!(0);
+    }
+    let latency = report["summary"]["latency"].as_object_mut().expect("an object");
+    latency.values_mut().for_each(|figure| *figure = Value::Null);
+    fs::write(at.join("none.json"), report.to_string()).expect("written");
+    let ran = run(at, &["report", "none.json", "--html", "r.html", "--markdown", "r.md"]);
+    succeeds(&ran);
+    assert!(read(at, "r.md").contains("❌ no request was sent ·"), "{}", read(at, "r.md"));
+    assert!(read(at, "r.html").contains("No request was sent"));
+    assert!(!out(&ran).contains("receive timestamps"), "{}", out(&ran));
 }
 
 #[test]

@@ -77,6 +77,7 @@ fn verdicts(report: &Report) -> Vec<(Mood, String, Vec<String>)> {
     };
     let failed = show_count(requests.failed);
     let errors = match (requests.succeeded, requests.failed) {
+        (0, 0) if requests.sent == 0 => (Mood::Bad, "No request was sent".to_owned()),
         (0, _) => (Mood::Bad, format!("No request succeeded; {failed} failed")),
         (_, 0) => (Mood::Good, "No request failed".to_owned()),
         _ => (Mood::Doubtful, format!("{failed} of {} failed", show_counted(requests.sent, "request"))),
