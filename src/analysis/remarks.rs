@@ -132,7 +132,8 @@ fn few_requests(summary: &Summary) -> Option<String> {
 }
 
 fn consistency(summary: &Summary) -> Option<String> {
-    let e2e = summary.latency.e2e.as_ref().filter(|d| d.count >= 10)?;
+    // a median of nothing is a multiple of nothing
+    let e2e = summary.latency.e2e.as_ref().filter(|d| d.count >= 10 && d.median > 0.0)?;
     let variation = e2e.std / e2e.mean;
     let tail = e2e.percentiles.p99 / e2e.median;
     let judgement = match variation {
@@ -284,6 +285,10 @@ mod tests {
         let mut even = summary(300, 0);
         even.latency.e2e = samples.into_distribution(1.0);
         check(&even, "latency is very even");
+        let mut nothing = Samples::new(1);
+        (0..100).for_each(|i| nothing.add(i / 60));
+        even.latency.e2e = nothing.into_distribution(1.0);
+        assert!(consistency(&even).is_none());
     }
 
     #[test]
