@@ -60,6 +60,8 @@ pub enum FailureKind {
     EndedEarly,
     /// The reply was complete and held no token.
     EmptyReply,
+    /// The reply was cut at its token limit (`finish_reason` is `length`), and the user takes that for a failure.
+    TokenLimit,
     /// The reply, or an event of it, is not the JSON that the API promises.
     UnparseableReply,
     /// This client gave up on it: sending had ended, and so had the grace for requests under way.
@@ -97,7 +99,7 @@ impl FailureKind {
     }
 
     /// All kinds but that of the HTTP status.
-    const PLAIN: [Self; 26] = [
+    const PLAIN: [Self; 27] = [
         Self::NotSent,
         Self::Dns,
         Self::ConnectRefused,
@@ -121,6 +123,7 @@ impl FailureKind {
         Self::Aborted,
         Self::EndedEarly,
         Self::EmptyReply,
+        Self::TokenLimit,
         Self::UnparseableReply,
         Self::Cancelled,
         Self::Interrupted,
@@ -138,7 +141,7 @@ impl FailureKind {
 
     /// Whether the server itself said so, in a status or in the reply.
     pub fn is_told_by_server(self) -> bool {
-        matches!(self, Self::Http(_) | Self::ErrorEvent | Self::Aborted)
+        matches!(self, Self::Http(_) | Self::ErrorEvent | Self::Aborted | Self::TokenLimit)
     }
 
     /// What happened, in words for the console.
@@ -189,6 +192,7 @@ impl FailureKind {
                 ("ended_early", Length, "stream ended without a finish reason and without [DONE]")
             }
             Self::EmptyReply => ("empty_reply", Length, "reply held no token"),
+            Self::TokenLimit => ("token_limit", Length, "reply was cut at its token limit"),
             Self::UnparseableReply => {
                 ("unparseable_reply", Exception, "reply is not the JSON that the API promises")
             }

@@ -62,6 +62,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         clock: &SystemClock,
         stop: &stop,
         stopped_as: &stopped_as,
+        fail_on_length: plan.fail_on_length,
     };
     let environment = Environment::here();
     let watch = run.server_metrics.then(|| Watch::begin(&client, &plan.server.endpoint.url));

@@ -22,7 +22,7 @@ use crate::clock::{Clock, Moment, RunQueue, Stop};
 use crate::error::Error;
 use crate::failure::{Failure, FailureKind};
 use crate::plan::{Load, Phases};
-use crate::record::{Outcome, Phase, Pulse, Record, Sink};
+use crate::record::{FinishReason, Outcome, Phase, Pulse, Record, Sink};
 use crate::secret::{Secret, redacted};
 use crate::units::show_counted;
 use crate::wire::Dialect;
@@ -64,6 +64,8 @@ pub struct Setup<'a> {
     pub stop: &'a Stop,
     /// What requests under way are given up as after the stop; interrupted, where nobody has said otherwise.
     pub stopped_as: &'a OnceLock<FailureKind>,
+    /// Whether a reply that was cut at its token limit is a failure ([`FailureKind::TokenLimit`]).
+    pub fail_on_length: bool,
 }
 
 /// What the threads of a run share.
@@ -301,6 +303,9 @@ fn attempt(
         token_events.store(before + intake.token_events(), Ordering::Relaxed);
     });
     let mut record = intake.into_record(job.id, phase, moments, exchange, setup.clock.now());
+    if setup.fail_on_length && record.is_success() && record.finish_reason == Some(FinishReason::Length) {
+        record.outcome = Outcome::Failed(Failure::new(FailureKind::TokenLimit, "finish_reason is 'length'"));
+    }
     if let Outcome::Failed(failure) = &mut record.outcome {
         if let Some(kind) = floor.given_up.get().filter(|_| !failure.kind.is_told_by_server()) {
             // how the connection ended then is this client's doing too, and no fact of the server

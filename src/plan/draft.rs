@@ -122,6 +122,7 @@ pub struct Draft {
     pub network: NetworkDraft,
     pub prompt: Option<Given<String>>,
     pub unique_prompts: Option<bool>,
+    pub fail_on_length: Option<bool>,
     /// Whether to find out the client's own share before each run; no plan knows of it.
     pub calibrate: Option<bool>,
     pub max_tokens: Option<Given<u64>>,
@@ -213,6 +214,7 @@ impl Draft {
             network: self.network.over(base.network),
             prompt: self.prompt.or(base.prompt),
             unique_prompts: self.unique_prompts.or(base.unique_prompts),
+            fail_on_length: self.fail_on_length.or(base.fail_on_length),
             calibrate: self.calibrate.or(base.calibrate),
             max_tokens: self.max_tokens.or(base.max_tokens),
             temperature: self.temperature.or(base.temperature),

@@ -106,6 +106,9 @@ pub struct Plan {
     pub prompt: String,
     /// Whether each prompt begins with a salt of its own.
     pub unique_prompts: bool,
+    /// Whether a reply that was cut at its token limit (`finish_reason` is `length`) is a failure.
+    #[serde(default)]
+    pub fail_on_length: bool,
     /// How much is asked at once, and for how long.
     pub load: Load,
     /// Above which values of its own the client calls a run DEGRADED or INVALID.
@@ -251,14 +254,19 @@ impl Plan {
 
     /// What makes results comparable where it is equal.
     fn comparable(&self) -> Value {
-        serde_json::json!({
+        let mut all = serde_json::json!({
             "scenario": self.scenario,
             "api": self.server.endpoint.dialect,
             "request": self.request,
             "prompt": self.prompt,
             "unique_prompts": self.unique_prompts,
             "load": self.load,
-        })
+        });
+        // plans from before there was such a choice keep their hash
+        if self.fail_on_length {
+            all["fail_on_length"] = true.into();
+        }
+        all
     }
 
     /// In what this plan differs from another of another hash, in words: `load.threads: 20 and 40`. Empty where the hashes

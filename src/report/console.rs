@@ -103,6 +103,9 @@ fn request(report: &Report) -> String {
     if ask.ignore_eos {
         parts.push("end of text ignored".to_owned());
     }
+    if plan.fail_on_length {
+        parts.push("a failure if cut there".to_owned());
+    }
     parts.extend(ask.temperature.map(|t| format!("temperature {t}")));
     let prompt = printable(&plan.prompt, 60);
     parts.push(if plan.unique_prompts {

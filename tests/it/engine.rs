@@ -65,6 +65,7 @@ fn run_with<'a>(
         clock,
         stop,
         stopped_as: &NOT_SAID,
+        fail_on_length: false,
     };
     engine::run(&load, &setup, &mut [&mut records]).expect("threads can be started");
     records.0
@@ -371,6 +372,7 @@ fn run_mute(load: &Load, halt: Halt) -> Vec<Record> {
         clock: &SystemClock,
         stop: &stop,
         stopped_as: &NOT_SAID,
+        fail_on_length: false,
     };
     std::thread::scope(|scope| {
         let begun = &begun;
@@ -537,6 +539,7 @@ fn run_starved(load: &Load) -> Vec<Record> {
         clock: &clock,
         stop: &stop,
         stopped_as: &NOT_SAID,
+        fail_on_length: false,
     };
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -644,6 +647,7 @@ proptest! {
             lead: Duration::ZERO,
             request: &request, backend: &backend, dialect: Dialect::Chat, secrets: &[], seed: 7, clock: &SystemClock, stop: &stop,
             stopped_as: &NOT_SAID,
+        fail_on_length: false,
         };
         engine::run(&load, &setup, &mut [&mut records]).expect("threads can be started");
         let mut ids: Vec<_> = records.0.iter().map(|record| record.id).collect();

@@ -217,6 +217,33 @@ fn a_port_that_is_shut_refuses_all_and_one_that_is_at_times_refuses_some() {
 }
 
 #[test]
+fn a_reply_that_is_cut_at_its_limit_fails_where_that_is_asked_for() {
+    let server = start(Behavior::flat_out());
+    let words = ["-n", "40", "-t", "4"];
+    let url = server.url();
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |more: &[&str], file: &str| {
+        let all = ["--url", &url, "-q", "--max-tokens", "40", "-o", file];
+        let output = command(folder.path()).args(all).args(words).args(more).output().expect("it starts");
+        assert_eq!(code(&output), 0, "{}", err(&output));
+        (out(&output), json_file(&folder.path().join(file))["summary"].take())
+    };
+    let (_, plain) = run(&[], "plain.json");
+    assert_eq!(plain["requests"]["succeeded"], 40);
+    let (shown, strict) = run(&["--fail-on-length"], "strict.json");
+    let errors = strict["errors"].as_array().expect("a list");
+    assert_eq!((errors.len(), &errors[0]["kind"]), (1, &json!("token_limit")));
+    let (cut, whole) = (&errors[0]["count"], &strict["requests"]["succeeded"]);
+    assert_eq!(cut.as_u64().zip(whole.as_u64()).map(|(cut, whole)| cut + whole), Some(40));
+    // replies end by themselves too: those alone are left
+    assert_eq!(strict["finish_reasons"], json!({ "stop": whole }));
+    assert!(shown.contains("at most 40 tokens, a failure if cut there"), "{shown}");
+    let both = command(folder.path()).args(["--simulate", "--fail-on-length", "--ignore-eos"]).output();
+    let both = both.expect("it starts");
+    assert!(code(&both) == 2 && err(&both).contains("each is cut at its limit"), "{}", err(&both));
+}
+
+#[test]
 fn the_seed_says_which_requests_are_hit_whatever_the_threads_do() {
     let hit = |seed, threads: &str| -> BTreeSet<String> {
         let mut faults = Faults::default();

@@ -48,7 +48,7 @@ const SERVER: [&str; 15] = [
     "unix_socket",
     "proxy",
 ];
-const BENCHMARK: [&str; 32] = [
+const BENCHMARK: [&str; 33] = [
     "health_limits",
     "max_concurrent_requests",
     "default_prompt",
@@ -59,6 +59,7 @@ const BENCHMARK: [&str; 32] = [
     "stream",
     "continuous_usage",
     "unique_prompts",
+    "fail_on_length",
     "calibrate",
     "extra_body",
     "duration",
@@ -233,6 +234,7 @@ impl<'t> Reading<'t> {
         draft.stream = self.switch(of.take("stream"));
         draft.continuous_usage = self.switch(of.take("continuous_usage"));
         draft.unique_prompts = self.switch(of.take("unique_prompts"));
+        draft.fail_on_length = self.switch(of.take("fail_on_length"));
         draft.calibrate = self.switch(of.take("calibrate"));
         draft.extra_body = self.extra_body(of.take("extra_body"));
         draft.duration = self.read(of.take("duration"), duration);

@@ -135,6 +135,11 @@ impl Draft {
             let problem = "give one of them; counts per event need a stream";
             found.add(Mistake::new("--no-stream and --continuous-usage", problem));
         }
+        if self.fail_on_length == Some(true) && self.ignore_eos == Some(true) {
+            let problem =
+                "give one of them; where no reply ends by itself, each is cut at its limit and would fail";
+            found.add(Mistake::new("--fail-on-length and --ignore-eos", problem));
+        }
     }
 
     /// Limits on what such a run does not have; and a file of verdicts where nothing is judged.
@@ -179,6 +184,7 @@ impl Draft {
             request,
             prompt: case.prompt.value,
             unique_prompts: self.unique_prompts.unwrap_or(false),
+            fail_on_length: self.fail_on_length.unwrap_or(false),
             load,
             health_limits: self.health_limits.clone(),
             slos: self.goodput.as_ref().map(|slos| slos.value.clone()).unwrap_or_default(),
