@@ -102,13 +102,11 @@ mod tests {
     use super::*;
     use crate::clock::Moment;
     use crate::failure::{Failure, FailureKind};
-    use crate::record::{Connection, Moments, Outcome, Phase, Usage};
+    use crate::record::{Moments, Outcome, Phase, Usage};
 
     fn record(id: u64) -> Record {
         let at = |ms: u64| Moment::from_nanos(ms * 1_000_000);
         Record {
-            id,
-            phase: Phase::Measured,
             outcome: Outcome::Success,
             status: Some(200),
             moments: Moments {
@@ -121,17 +119,8 @@ mod tests {
                 first_event: None,
                 end: at(3 + id % 5),
             },
-            connection: Connection::default(),
-            token_events: vec![],
-            events: 0,
-            reads: 0,
-            read_delays: vec![],
-            unstamped_reads: 0,
             usage: Usage { input_tokens: Some(id % 7), ..Usage::default() },
-            finish_reason: None,
-            bytes_sent: 0,
-            bytes_received: 0,
-            server_timings: vec![],
+            ..Record::not_sent(id, Phase::Measured, at(0), at(3 + id % 5))
         }
     }
 
