@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 
 use super::Report;
 use super::table::{print_table, table};
-use super::words::{UNKNOWN, count, interval, number, shown};
+use super::words::{UNKNOWN, count, efficiency, interval, number, shown};
 use crate::analysis::{Sweep, spreads};
 use crate::plan::{Metric, Quantity, Stat, SuiteKind};
 use crate::summary::Distribution;
@@ -32,7 +32,7 @@ pub fn print_sweep(kind: SuiteKind, reports: &[Report], out: &mut dyn Write) -> 
     for (report, point) in reports.iter().zip(&sweep.points) {
         let mut cells = cells(report);
         if by_threads {
-            cells.push(point.scaling_efficiency.map_or(UNKNOWN.to_owned(), |e| format!("{:.0}%", e * 100.0)));
+            cells.push(efficiency(point.scaling_efficiency));
         }
         if kind == SuiteKind::Scenarios {
             cells.insert(0, printable(report.plan.scenario.as_deref().unwrap_or_default(), 30));

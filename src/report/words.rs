@@ -29,6 +29,11 @@ pub(super) fn success(report: &Report) -> String {
     share(report.summary.requests.success_rate)
 }
 
+/// Scaling efficiency in whole percent, which may be above 100.
+pub(super) fn efficiency(value: Option<f64>) -> String {
+    value.map_or(UNKNOWN.to_owned(), |value| format!("{:.0}%", value * 100.0))
+}
+
 /// The statistics of a row; the median is there as p50.
 pub(super) fn statistics() -> impl Iterator<Item = Statistic> {
     STATISTICS.into_iter().filter(|(name, _)| *name != "median")

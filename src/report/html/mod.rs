@@ -30,7 +30,7 @@ use super::naming::{LoadAxis, headline_e2e, headline_ttft, knee, run_names};
 use crate::analysis::Sweep;
 use crate::plan::SuiteKind;
 use crate::report::Tool;
-use crate::report::words::{UNKNOWN, number, success};
+use crate::report::words::{UNKNOWN, efficiency, number, success};
 use crate::summary::Distribution;
 use crate::units::show_count;
 
@@ -173,9 +173,7 @@ impl Page<'_> {
         let rows = rows.map(|((report, name), point)| {
             let mut row = row(name, report);
             if has_efficiency {
-                row.push(
-                    point.scaling_efficiency.map_or(UNKNOWN.to_owned(), |e| format!("{:.0}%", e * 100.0)),
-                );
+                row.push(efficiency(point.scaling_efficiency));
             }
             row
         });
