@@ -99,14 +99,9 @@ fn make_runs(
     if made.reports.len() > 1 {
         made.print(streams, |reports, out| report::print_sweep(suite.kind, reports, out));
     }
-    if let Some(csv) = files.csv.filter(|_| !made.reports.is_empty()) {
-        let written = csv.finish(|out| report::write_csv(&made.reports, out));
-        made.keep_file(written);
-    }
-    if let Some(junit) = files.junit.filter(|_| !made.reports.is_empty()) {
-        let written = junit.finish(|out| report::write_junit(&made.reports, out));
-        made.keep_file(written);
-    }
+    let is_anything = !made.reports.is_empty();
+    made.write_file(files.csv.filter(|_| is_anything), |reports, out| report::write_csv(reports, out));
+    made.write_file(files.junit.filter(|_| is_anything), |reports, out| report::write_junit(reports, out));
     made.write_pages(files.pages, suite.kind, &[]);
     if let Some((to, network)) = &suite.outputs.pushgateway {
         made.push(to, network, streams);
