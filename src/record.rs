@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
 use crate::failure::{Failure, FailureKind};
-pub use crate::wire::{FinishReason, Usage};
+pub use crate::wire::{FinishReason, Response, Usage};
 
 /// One request, from the moment it was due to its end.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +47,8 @@ pub struct Record {
     pub bytes_received: u64,
     /// What the server told of its work on this request, by names that carry the unit.
     pub server_timings: Vec<(String, f64)>,
+    /// What the model said, a failed request's as far as it came; `None` unless that is kept.
+    pub response: Option<Box<Response>>,
 }
 
 /// Whether a request counts towards the results.
@@ -217,6 +219,7 @@ impl Record {
             bytes_sent: 0,
             bytes_received: 0,
             server_timings: vec![],
+            response: None,
         }
     }
 

@@ -63,6 +63,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         stop: &stop,
         stopped_as: &stopped_as,
         fail_on_length: plan.fail_on_length,
+        save_responses: plan.save_responses,
     };
     let environment = Environment::here();
     let watch = run.server_metrics.then(|| Watch::begin(&client, &plan.server.endpoint.url));

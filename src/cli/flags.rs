@@ -156,6 +156,9 @@ pub struct Flags {
     /// begin every prompt with a salt of its own, so that no prefix cache can answer it
     #[argh(switch)]
     pub unique_prompts: bool,
+    /// keep what the model says: in the record log, and with the single requests in the JSON
+    #[argh(switch)]
+    pub save_responses: bool,
     /// take a reply that was cut at its token limit (finish_reason is length) for a failure
     #[argh(switch)]
     pub fail_on_length: bool,

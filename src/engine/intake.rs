@@ -14,6 +14,7 @@ use crate::wire::{self, Answer, Dialect, Event, Form, ReplyReader};
 /// Takes in one reply. Nothing here formats, logs or locks while the stream runs.
 pub struct Intake {
     dialect: Dialect,
+    keeps_text: bool,
     status: Option<u16>,
     body: Body,
     seen: Seen,
@@ -50,11 +51,13 @@ struct Seen {
 const ERROR_BODY: usize = 64 * 1024;
 
 impl Intake {
-    pub fn new(dialect: Dialect) -> Self {
+    /// A reply of which nothing has come; its text is kept if `keeps_text`.
+    pub fn new(dialect: Dialect, keeps_text: bool) -> Self {
         let seen = Seen { is_stream: false, first_event: None, token_events: Vec::new(), tokens_before: 0 };
         let body = Body::Unknown;
         Self {
             dialect,
+            keeps_text,
             status: None,
             body,
             seen,
@@ -94,7 +97,8 @@ impl Intake {
         self.body = if is_success(head.status) {
             let form = Form::of_content_type(head.header("content-type").unwrap_or_default());
             self.seen.is_stream = form == Form::Stream;
-            Body::Reply(Box::new(ReplyReader::new(self.dialect, form)))
+            let reader = ReplyReader::new(self.dialect, form);
+            Body::Reply(Box::new(if self.keeps_text { reader.keeping_text() } else { reader }))
         } else {
             Body::Error(Vec::new())
         };
@@ -152,6 +156,7 @@ impl Intake {
             bytes_sent: trace.bytes_sent,
             bytes_received: trace.bytes_received,
             server_timings: self.timings,
+            response: answer.response.map(Box::new),
         }
     }
 
@@ -283,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_refusal_that_is_compressed_is_of_its_status_and_shows_no_bytes() {
-        let mut intake = Intake::new(Dialect::Chat);
+        let mut intake = Intake::new(Dialect::Chat, false);
         let headers = [("content-encoding", "gzip"), ("retry-after", "7")];
         intake.take(Chunk::Head(Head { status: 503, headers: &headers }));
         intake.take(Chunk::Body { at: Moment::default(), bytes: b"\x1f\x8b\x08" });

@@ -66,6 +66,8 @@ pub struct Setup<'a> {
     pub stopped_as: &'a OnceLock<FailureKind>,
     /// Whether a reply that was cut at its token limit is a failure ([`FailureKind::TokenLimit`]).
     pub fail_on_length: bool,
+    /// Whether records are to hold what the model said ([`Record::response`]).
+    pub save_responses: bool,
 }
 
 /// What the threads of a run share.
@@ -296,13 +298,16 @@ fn attempt(
     Count(token_events): &Count,
 ) -> Record {
     let setup = floor.setup;
-    let mut intake = Intake::new(setup.dialect);
+    let mut intake = Intake::new(setup.dialect, setup.save_responses);
     let before = token_events.load(Ordering::Relaxed);
     let exchange = backend.stream(&job.request, &mut |chunk| {
         intake.take(chunk);
         token_events.store(before + intake.token_events(), Ordering::Relaxed);
     });
     let mut record = intake.into_record(job.id, phase, moments, exchange, setup.clock.now());
+    if let Some(response) = &mut record.response {
+        response.redact(setup.secrets);
+    }
     if setup.fail_on_length && record.is_success() && record.finish_reason == Some(FinishReason::Length) {
         record.outcome = Outcome::Failed(Failure::new(FailureKind::TokenLimit, "finish_reason is 'length'"));
     }

@@ -123,6 +123,7 @@ pub struct Draft {
     pub prompt: Option<Given<String>>,
     pub unique_prompts: Option<bool>,
     pub fail_on_length: Option<bool>,
+    pub save_responses: Option<bool>,
     /// Whether to find out the client's own share before each run; no plan knows of it.
     pub calibrate: Option<bool>,
     pub max_tokens: Option<Given<u64>>,
@@ -215,6 +216,7 @@ impl Draft {
             prompt: self.prompt.or(base.prompt),
             unique_prompts: self.unique_prompts.or(base.unique_prompts),
             fail_on_length: self.fail_on_length.or(base.fail_on_length),
+            save_responses: self.save_responses.or(base.save_responses),
             calibrate: self.calibrate.or(base.calibrate),
             max_tokens: self.max_tokens.or(base.max_tokens),
             temperature: self.temperature.or(base.temperature),

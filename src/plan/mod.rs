@@ -109,6 +109,9 @@ pub struct Plan {
     /// Whether a reply that was cut at its token limit (`finish_reason` is `length`) is a failure.
     #[serde(default)]
     pub fail_on_length: bool,
+    /// Whether what the model says is kept with each request; no part of what tells plans apart.
+    #[serde(default)]
+    pub save_responses: bool,
     /// How much is asked at once, and for how long.
     pub load: Load,
     /// Above which values of its own the client calls a run DEGRADED or INVALID.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::clock::Moment;
-use crate::record::{Record, Sink};
+use crate::record::{Record, Response, Sink};
 
 /// Keeps every record, one line each.
 #[derive(Debug)]
@@ -54,6 +54,8 @@ struct Row<'a> {
     /// Tokens of each of them; empty unless the server counts them.
     tokens_per_event: Vec<u32>,
     server_timings: serde_json::Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response: Option<&'a Response>,
 }
 
 impl DetailLog {
@@ -141,5 +143,6 @@ fn row(record: &Record, origin: Moment) -> Row<'_> {
         token_events_us: record.token_events.iter().map(|e| e.at.since(sent).as_micros() as u64).collect(),
         tokens_per_event: counts.unwrap_or_default(),
         server_timings: timings.collect::<serde_json::Map<_, _>>().into(),
+        response: record.response.as_deref(),
     }
 }

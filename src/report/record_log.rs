@@ -21,7 +21,7 @@ use crate::health::{Environment, Health};
 use crate::observe::ServerSide;
 use crate::plan::{Plan, ScheduleHash};
 use crate::record::{
-    Connection, FinishReason, Moments, Outcome, Phase, Pulse, Record, Sink, TokenEvent, Usage,
+    Connection, FinishReason, Moments, Outcome, Phase, Pulse, Record, Response, Sink, TokenEvent, Usage,
 };
 use crate::units::nanos;
 
@@ -122,6 +122,8 @@ pub struct LoggedRecord {
     bytes_received: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     server_timings: Vec<(String, f64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    response: Option<Box<Response>>,
 }
 
 impl From<&Record> for LoggedRecord {
@@ -170,6 +172,7 @@ impl From<&Record> for LoggedRecord {
             bytes_sent: record.bytes_sent,
             bytes_received: record.bytes_received,
             server_timings: record.server_timings.clone(),
+            response: record.response.clone(),
         }
     }
 }
@@ -234,6 +237,7 @@ impl TryFrom<LoggedRecord> for Record {
             bytes_sent: logged.bytes_sent,
             bytes_received: logged.bytes_received,
             server_timings: logged.server_timings,
+            response: logged.response,
         })
     }
 }
@@ -424,6 +428,7 @@ mod tests {
             bytes_sent: 10,
             bytes_received: 20,
             server_timings: vec![("metrics.queue_time_ms".to_owned(), 0.1)],
+            response: Some(Box::new(Response { text: "said\n".to_owned(), ..Response::default() })),
         };
         for _ in 0..2 {
             let line =

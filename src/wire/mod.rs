@@ -6,6 +6,7 @@ mod payload;
 mod refusal;
 mod reply;
 mod request;
+mod response;
 mod sse;
 mod template;
 
@@ -13,3 +14,4 @@ pub use payload::{FinishReason, TokenKind, Usage};
 pub use refusal::{error_message, model_ids};
 pub use reply::{Answer, Event, Form, ReplyReader};
 pub use request::{Ask, BodyTemplate, Dialect};
+pub use response::Response;

@@ -2,6 +2,7 @@
 
 use super::payload::{FinishReason, Payload, TokenKind, Usage};
 use super::request::Dialect;
+use super::response::Response;
 use super::template::Template;
 use super::{refusal, sse};
 use crate::failure::{Failure, FailureKind};
@@ -65,6 +66,13 @@ impl ReplyReader {
         Self { body, notes: Notes::new(dialect, form) }
     }
 
+    /// The same, but its text is kept too ([`Answer::response`]).
+    #[must_use]
+    pub fn keeping_text(mut self) -> Self {
+        self.notes.response = Some(Response::default());
+        self
+    }
+
     /// Takes the next bytes of the body, transfer coding removed, and tells of each event that they complete.
     pub fn push(&mut self, bytes: &[u8], on_event: &mut dyn FnMut(Event)) {
         let Self { body, notes } = self;
@@ -126,6 +134,8 @@ pub struct Answer {
     /// The server's own measurements of this request, by name: milliseconds, or a rate if the name says `per_second`.
     /// Names are a closed set, values finite.
     pub server_timings: Vec<(&'static str, f64)>,
+    /// What the model said; `None` unless that is kept.
+    pub response: Option<Response>,
     /// Why this is no answer; the gravest reason, if there are several.
     pub failure: Option<Failure>,
 }
@@ -150,6 +160,8 @@ struct Notes {
     token_events: u64,
     done: bool,
     server_timings: Vec<(&'static str, f64)>,
+    /// What the model said so far, if that is kept.
+    response: Option<Response>,
     /// The message of the first error that the server reported.
     error: Option<String>,
     /// What was wrong with the first object that could not be read.
@@ -168,6 +180,7 @@ impl Notes {
             token_events: 0,
             done: false,
             server_timings: Vec::new(),
+            response: None,
             error: None,
             unparseable: None,
         }
@@ -198,6 +211,9 @@ impl Notes {
 
     fn read_object(&mut self, json: &[u8]) -> Event {
         self.events += 1;
+        if let Some(response) = &mut self.response {
+            response.add(json, self.dialect);
+        }
         if self.form == Form::Stream
             && let Some(kind) = self.template.recognise(json)
         {
@@ -251,6 +267,7 @@ impl Notes {
             token_events: self.token_events,
             done: self.done,
             server_timings: self.server_timings,
+            response: self.response,
             failure,
         }
     }

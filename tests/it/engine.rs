@@ -66,6 +66,7 @@ fn run_with<'a>(
         stop,
         stopped_as: &NOT_SAID,
         fail_on_length: false,
+        save_responses: false,
     };
     engine::run(&load, &setup, &mut [&mut records]).expect("threads can be started");
     records.0
@@ -373,6 +374,7 @@ fn run_mute(load: &Load, halt: Halt) -> Vec<Record> {
         stop: &stop,
         stopped_as: &NOT_SAID,
         fail_on_length: false,
+        save_responses: false,
     };
     std::thread::scope(|scope| {
         let begun = &begun;
@@ -540,6 +542,7 @@ fn run_starved(load: &Load) -> Vec<Record> {
         stop: &stop,
         stopped_as: &NOT_SAID,
         fail_on_length: false,
+        save_responses: false,
     };
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -648,6 +651,7 @@ proptest! {
             request: &request, backend: &backend, dialect: Dialect::Chat, secrets: &[], seed: 7, clock: &SystemClock, stop: &stop,
             stopped_as: &NOT_SAID,
         fail_on_length: false,
+        save_responses: false,
         };
         engine::run(&load, &setup, &mut [&mut records]).expect("threads can be started");
         let mut ids: Vec<_> = records.0.iter().map(|record| record.id).collect();

@@ -147,6 +147,43 @@ fn runs_that_are_begun_together_are_all_saved() {
     }
 }
 
+#[test]
+fn what_the_model_says_is_kept_where_it_is_asked_for_and_nowhere_else() {
+    let (folder, server) = (folder(), faulty());
+    let url = server.url();
+    let words =
+        ["-q", "--url", &url, "-n", "60", "-t", "4", "--max-tokens", "5", "--record-log", "run.jsonl"];
+    let files =
+        ["-o", "run.json", "--html", "run.html", "--csv", "run.csv", "--markdown", "run.md", "--overwrite"];
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).expect("written");
+    run(folder.path(), &[&words[..], &files].concat());
+    assert!(!read("run.json").contains("\"response\":") && !read("run.jsonl").contains("\"response\":"));
+    for ask in [&["--api", "chat"][..], &["--api", "completions"], &["--no-stream"]] {
+        let live = run(folder.path(), &[&words[..], &files, ask, &["--save-responses"]].concat());
+        let report = json(&folder.path().join("run.json"));
+        let rows = report["requests"].as_array().expect("details");
+        let said = |row: &Value| row["response"]["text"].as_str().map(str::to_owned);
+        let succeeded = rows.iter().filter(|row| row["outcome"] == "success");
+        let texts: Vec<String> = succeeded.map(|row| said(row).expect("it was kept")).collect();
+        let long: Vec<_> = texts.iter().filter(|text| text.split_whitespace().count() > 2).collect();
+        assert!(!long.is_empty(), "{texts:?}");
+        for text in long {
+            assert!(!out(&live).contains(text));
+            ["run.html", "run.csv", "run.md"].iter().for_each(|name| assert!(!read(name).contains(text)));
+        }
+        succeeds(&run(folder.path(), &["report", "run.jsonl", "-o", "again.json", "--overwrite"]));
+        assert_eq!(read("again.json"), read("run.json"), "{ask:?}");
+    }
+    for words in [&["--save-responses", "--no-detail", "-o", "x.json"][..], &["--save-responses"]] {
+        let refused = run(folder.path(), &[&["--url", &url, "--model", "m"], words].concat());
+        assert!(
+            code(&refused) == 2 && err(&refused).contains("no file would hold them"),
+            "{}",
+            err(&refused)
+        );
+    }
+}
+
 /// Starts a long run with a record log and kills it once requests have been logged.
 fn kill_in_the_middle(folder: &Path, log: &str) {
     let server = start(Behavior { ttft: std::time::Duration::from_millis(1), ..Behavior::flat_out() });

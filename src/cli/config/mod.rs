@@ -48,7 +48,7 @@ const SERVER: [&str; 15] = [
     "unix_socket",
     "proxy",
 ];
-const BENCHMARK: [&str; 33] = [
+const BENCHMARK: [&str; 34] = [
     "health_limits",
     "max_concurrent_requests",
     "default_prompt",
@@ -60,6 +60,7 @@ const BENCHMARK: [&str; 33] = [
     "continuous_usage",
     "unique_prompts",
     "fail_on_length",
+    "save_responses",
     "calibrate",
     "extra_body",
     "duration",
@@ -235,6 +236,7 @@ impl<'t> Reading<'t> {
         draft.continuous_usage = self.switch(of.take("continuous_usage"));
         draft.unique_prompts = self.switch(of.take("unique_prompts"));
         draft.fail_on_length = self.switch(of.take("fail_on_length"));
+        draft.save_responses = self.switch(of.take("save_responses"));
         draft.calibrate = self.switch(of.take("calibrate"));
         draft.extra_body = self.extra_body(of.take("extra_body"));
         draft.duration = self.read(of.take("duration"), duration);

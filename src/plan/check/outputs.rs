@@ -21,6 +21,12 @@ impl Draft {
             let problem = "a closed loop has no schedule; give --request-rate, --ramp-up or --stages";
             found.add(file.mistake(file.value.display(), problem));
         }
+        let has_requests = self.record_log.is_some() || (!self.no_detail && (save || self.output.is_some()));
+        if self.save_responses == Some(true) && !has_requests {
+            let problem =
+                "no file would hold them; give --record-log FILE, or --output FILE without --no-detail";
+            found.add(Mistake::new("--save-responses", problem));
+        }
         let files = [
             &self.output,
             &self.csv,
