@@ -8,7 +8,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::clock::{Date, Moment};
 use crate::error::Error;
-use crate::health::{Evidence, Health, Machine};
+use crate::health::{Evidence, Health, Machine, Verdict};
 use crate::record::{Record, Sink};
 use crate::report::{LOG_SCHEMA, LogEnd, LogHead, LogLine, MOST_LOST, Report, SCHEMA};
 use crate::summary::Tally;
@@ -168,16 +168,21 @@ fn cut_off(head: &LogHead, last: Moment, summary: &crate::summary::Summary) -> L
         run_queue: None,
         summary,
     };
+    let mut health = Health::judge(&evidence, &head.plan.health_limits);
+    health.verdict = health.verdict.max(Verdict::Degraded);
+    health.reasons.push(
+        "what the run cost this client was not recorded, so most limits are held against nothing".to_owned(),
+    );
     LogEnd {
         ended,
         complete: false,
         stopped_by: None,
         schedule: None,
-        health: Health::judge(&evidence, &head.plan.health_limits),
+        health,
         server: None,
         warnings: vec![format!(
-            "the run was cut off: its record log has no end. What was under way then is unknown, and so is what the run \
-             cost the client; requests that ended up to about {} before are here",
+            "the run was cut off: its record log has no end. What was under way then is unknown; \
+             requests that ended up to about {} before are here",
             show_duration(MOST_LOST)
         )],
     }

@@ -227,6 +227,7 @@ fn a_run_that_is_killed_keeps_what_it_had() {
         succeeds(&shown);
         let report = json(&folder.path().join(&made));
         assert_eq!(report["complete"], false, "{log}");
+        assert_ne!(report["health"]["verdict"], "VALID", "what it cost is not known");
         let requests = report["requests"].as_array().expect("a list").len();
         assert!(requests > 0 && report["summary"]["requests"]["sent"] == requests, "{log}");
         assert!(report["warnings"][0].as_str().expect("text").starts_with("the run was cut off"), "{log}");
