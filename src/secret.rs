@@ -93,6 +93,16 @@ pub fn redacted(text: &str, secrets: &[Secret]) -> String {
     })
 }
 
+/// Likewise for text that may have been cut anywhere and does not say so: the beginning of a secret at its end is masked
+/// too.
+pub fn redacted_to_the_end(text: &str, secrets: &[Secret]) -> String {
+    let mut masked = redacted(&format!("{text}…"), secrets);
+    if masked.ends_with('…') {
+        masked.pop();
+    }
+    masked
+}
+
 /// Bytes of the shortest text that is worth masking.
 const SHORTEST: usize = 6;
 
@@ -154,6 +164,23 @@ mod tests {
         );
         let one_in_the_other = [Secret::new("canary"), Secret::new("canary-two")];
         assert_eq!(redacted("canary-two, canary", &one_in_the_other), "***, ***");
+    }
+
+    #[test]
+    fn a_secret_that_breaks_off_is_masked() {
+        let secrets = [Secret::new("sk-canary")];
+        for (text, want) in [
+            ("it is sk-canary", "it is ***"),
+            ("it is sk-cana", "it is ***"),
+            ("it is sk-ca", "it is sk-ca"),
+            ("sk-cana, it is", "sk-cana, it is"),
+            ("and so on…", "and so on…"),
+            ("", ""),
+        ] {
+            assert_eq!(redacted_to_the_end(text, &secrets), want);
+        }
+        let with_dots = [Secret::new("canary…")];
+        assert_eq!(redacted_to_the_end("a canary", &with_dots), "a ***");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Dialect;
-use crate::secret::{Secret, redacted};
+use crate::secret::{Secret, redacted_to_the_end};
 
 /// What a model said in one reply: the first choice's text, as it came.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,10 +45,10 @@ impl Response {
         self.truncated |= !append_text(&mut self.reasoning, reasoning.unwrap_or_default());
     }
 
-    /// Masks what a server echoes of secrets.
+    /// Masks what a server echoes of secrets, also where the reply, its token limit or the bound cut one.
     pub(crate) fn redact(&mut self, secrets: &[Secret]) {
-        self.text = redacted(&self.text, secrets);
-        self.reasoning = redacted(&self.reasoning, secrets);
+        self.text = redacted_to_the_end(&self.text, secrets);
+        self.reasoning = redacted_to_the_end(&self.reasoning, secrets);
     }
 }
 

@@ -20,6 +20,7 @@ mod pages;
 mod properties;
 mod proxy;
 mod receiver;
+mod responses;
 mod saved;
 mod secrets;
 mod selftest;
