@@ -134,7 +134,7 @@ pub struct Answer {
     /// The server's own measurements of this request, by name: milliseconds, or a rate if the name says `per_second`.
     /// Names are a closed set, values finite.
     pub server_timings: Vec<(&'static str, f64)>,
-    /// What the model said; `None` unless that is kept.
+    /// What the model said; `None` unless that is kept, and of a whole reply that cannot be read.
     pub response: Option<Response>,
     /// Why this is no answer; the gravest reason, if there are several.
     pub failure: Option<Failure>,
@@ -260,6 +260,7 @@ impl Notes {
 
     fn answer(self) -> Answer {
         let failure = self.failure();
+        let is_unread = self.form == Form::Whole && self.unparseable.is_some();
         Answer {
             usage: self.usage,
             finish_reason: self.finish_reason,
@@ -267,7 +268,7 @@ impl Notes {
             token_events: self.token_events,
             done: self.done,
             server_timings: self.server_timings,
-            response: self.response,
+            response: self.response.filter(|_| !is_unread),
             failure,
         }
     }

@@ -77,6 +77,8 @@ fn of_a_reply_that_fails_midway_is_kept_what_came() {
     assert_eq!((&row["outcome"], &row["response"]["text"]), (&json!("ended_early"), &json!("So far")));
     let row = answered(CHAT, STREAM, stream(&[delta("So far"), json!({"error": {"message": "dead"}})]));
     assert_eq!((&row["outcome"], &row["response"]["text"]), (&json!("error_event"), &json!("So far")));
+    let row = answered(CHAT, WHOLE, "{\"choices\":[{\"message\":{\"content\":\"br".to_owned());
+    assert_eq!((&row["outcome"], row.get("response")), (&json!("unparseable_reply"), None));
 }
 
 #[test]
