@@ -54,7 +54,7 @@ impl Typed {
             prompt: given("--prompt", flags.prompt.clone()),
             unique_prompts: flags.unique_prompts.then_some(true),
             fail_on_length: flags.fail_on_length.then_some(true),
-            save_responses: flags.save_responses.then_some(true),
+            save_responses: given("--save-responses", flags.save_responses.then_some(true)),
             calibrate: flags.calibrate.then_some(true),
             max_tokens: self.whole("--max-tokens", flags.max_tokens.as_ref()),
             temperature: self.read("--temperature", flags.temperature.as_ref(), number),

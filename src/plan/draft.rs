@@ -123,7 +123,7 @@ pub struct Draft {
     pub prompt: Option<Given<String>>,
     pub unique_prompts: Option<bool>,
     pub fail_on_length: Option<bool>,
-    pub save_responses: Option<bool>,
+    pub save_responses: Option<Given<bool>>,
     /// Whether to find out the client's own share before each run; no plan knows of it.
     pub calibrate: Option<bool>,
     pub max_tokens: Option<Given<u64>>,

@@ -236,7 +236,7 @@ impl<'t> Reading<'t> {
         draft.continuous_usage = self.switch(of.take("continuous_usage"));
         draft.unique_prompts = self.switch(of.take("unique_prompts"));
         draft.fail_on_length = self.switch(of.take("fail_on_length"));
-        draft.save_responses = self.switch(of.take("save_responses"));
+        draft.save_responses = self.read(of.take("save_responses"), boolean);
         draft.calibrate = self.switch(of.take("calibrate"));
         draft.extra_body = self.extra_body(of.take("extra_body"));
         draft.duration = self.read(of.take("duration"), duration);

@@ -185,7 +185,7 @@ impl Draft {
             prompt: case.prompt.value,
             unique_prompts: self.unique_prompts.unwrap_or(false),
             fail_on_length: self.fail_on_length.unwrap_or(false),
-            save_responses: self.save_responses.unwrap_or(false),
+            save_responses: self.save_responses.as_ref().is_some_and(|given| given.value),
             load,
             health_limits: self.health_limits.clone(),
             slos: self.goodput.as_ref().map(|slos| slos.value.clone()).unwrap_or_default(),

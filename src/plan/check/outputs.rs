@@ -21,12 +21,7 @@ impl Draft {
             let problem = "a closed loop has no schedule; give --request-rate, --ramp-up or --stages";
             found.add(file.mistake(file.value.display(), problem));
         }
-        let has_requests = self.record_log.is_some() || (!self.no_detail && (save || self.output.is_some()));
-        if self.save_responses == Some(true) && !has_requests {
-            let problem =
-                "no file would hold them; give --record-log FILE, or --output FILE without --no-detail";
-            found.add(Mistake::new("--save-responses", problem));
-        }
+        self.responses(kind, save, found);
         let files = [
             &self.output,
             &self.csv,
@@ -95,6 +90,19 @@ impl Draft {
         let route = self.network.route(url.as_ref()?, &mut mistakes);
         mistakes.into_iter().for_each(|mistake| found.add(mistake));
         route
+    }
+
+    /// What the model says needs a file with the single requests.
+    fn responses(&self, kind: SuiteKind, save: bool, found: &mut Findings) {
+        let Some(given) = self.save_responses.as_ref().filter(|given| given.value) else { return };
+        if self.record_log.is_some() || (!self.no_detail && (save || self.output.is_some())) {
+            return;
+        }
+        let advice = match kind {
+            SuiteKind::Single => "give --record-log FILE, or --save or --output FILE without --no-detail",
+            _ => "give --save without --no-detail",
+        };
+        found.add(Mistake::new(given.origin.to_string(), format!("no file would hold them; {advice}")));
     }
 
     /// Files that can hold one run and no more, where several are to be made.

@@ -150,6 +150,31 @@ fn one_output_file_cannot_hold_several_runs() {
 }
 
 #[test]
+fn replies_need_a_file_that_holds_single_requests() {
+    let draft = |kept| Draft { save_responses: flag("--save-responses", kept), ..draft() };
+    let several = |kept| Draft { compare: flag("--compare", vec![1, 2]), ..draft(kept) };
+    let output = || flag("--output", PathBuf::from("a.json"));
+    let one = "give --record-log FILE, or --save or --output FILE without --no-detail";
+    for (draft, advice) in [
+        (draft(true), one),
+        (Draft { no_detail: true, output: output(), ..draft(true) }, one),
+        (several(true), "give --save without --no-detail"),
+        (Draft { no_detail: true, save: true, ..several(true) }, "give --save without --no-detail"),
+    ] {
+        assert_eq!(mistakes(&draft), [format!("--save-responses: no file would hold them; {advice}")]);
+    }
+    let log = flag("--record-log", PathBuf::from("a.jsonl"));
+    for (draft, want) in [
+        (draft(false), false),
+        (Draft { output: output(), ..draft(true) }, true),
+        (Draft { no_detail: true, record_log: log, ..draft(true) }, true),
+        (Draft { save: true, ..several(true) }, true),
+    ] {
+        assert_eq!(draft.check(&mut no_server).expect("valid").plans[0].save_responses, want);
+    }
+}
+
+#[test]
 fn the_hash_tells_plans_apart_and_not_servers() {
     let hash = |draft: Draft| draft.check(&mut no_server).expect("valid").plans[0].hash.clone();
     let elsewhere = Draft { url: flag("--url", "http://h:1".to_owned()), ..draft() };
