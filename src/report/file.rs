@@ -98,15 +98,15 @@ impl OutputFile {
         if path.is_dir() {
             return Err(fail(io::ErrorKind::IsADirectory.into(), "; name a file in it"));
         }
-        if path.exists() && if_there == IfThere::Refuse {
-            let advice = "; name another file, or allow it with --overwrite";
-            return Err(fail(io::ErrorKind::AlreadyExists.into(), advice));
-        }
-        if path.exists() && !path.is_file() && if_there == IfThere::Replace {
+        if path.exists() && !path.is_file() && if_there != IfThere::Number {
             return Err(fail(
                 io::ErrorKind::InvalidInput.into(),
                 "; it is no regular file: name one that is, or a new one",
             ));
+        }
+        if path.exists() && if_there == IfThere::Refuse {
+            let advice = "; name another file, or allow it with --overwrite";
+            return Err(fail(io::ErrorKind::AlreadyExists.into(), advice));
         }
         // a link stays a link to the file that is replaced or made
         let path = &if path.is_symlink() { resolved(path) } else { path.to_owned() };
@@ -291,7 +291,11 @@ mod tests {
 
     #[test]
     fn what_is_no_file_is_never_replaced() {
-        OutputFile::create(Path::new("/dev/null"), true).expect_err("a device");
+        for overwrite in [false, true] {
+            let error =
+                OutputFile::create(Path::new("/dev/null"), overwrite).expect_err("a device").to_string();
+            assert!(error.contains("no regular file"), "{error}");
+        }
     }
 
     #[test]
