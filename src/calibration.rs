@@ -70,7 +70,8 @@ fn probe(plan: &Plan, stop: &Stop) -> Result<Option<Probe>, Error> {
     for number in 1..=TRIES {
         let run_id = format!("{}-probe{number}", plan.run_id);
         let mut last = Last(None);
-        let one = Plan { run_id, load: load.clone(), ..plan.clone() };
+        // a reply that was cut has a pace too
+        let one = Plan { run_id, load: load.clone(), fail_on_length: false, ..plan.clone() };
         benchmark::run(&one, aside(&mut last, stop))?;
         if stop.requested() {
             return Ok(None);
@@ -123,7 +124,8 @@ fn replayed(plan: &Plan, probe: &Probe, replay: &Replay, url: &str) -> Result<Pl
         ..plan.load.clone()
     };
     let run_id = format!("{}-replay", plan.run_id);
-    Ok(Plan { run_id, server, key_source: None, request, load, ..plan.clone() })
+    // every reply of the replay ends at its limit
+    Ok(Plan { run_id, server, key_source: None, request, load, fail_on_length: false, ..plan.clone() })
 }
 
 /// The highest rate of the plan, raised as much as its replies were shortened, so that as many are under way, up to one

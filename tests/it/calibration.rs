@@ -1,6 +1,7 @@
 //! `--calibrate`: the client's own share beside a run, from small runs whose counts are certain; no time is.
 
 use std::fs;
+use std::num::NonZeroU64;
 
 use serde_json::Value;
 use vllm_loadgen::sim::Behavior;
@@ -45,6 +46,17 @@ fn an_open_loop_can_be_calibrated() {
         (&report["calibration"]["matched"], &report["calibration"]["unmatched"]),
         (&6.into(), &0.into())
     );
+}
+
+#[test]
+fn replies_that_end_at_their_limit_fail_in_the_run_and_not_in_its_replay() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = start(Behavior { output_tokens: NonZeroU64::new(8), ..Behavior::flat_out() });
+    let words = ["-q", "--max-tokens", "200", "-t", "2", "-n", "6", "-o", "run.json", "--calibrate"];
+    let output = run(folder.path(), &[&["--url", &server.url(), "--fail-on-length"], &words[..]].concat());
+    assert_eq!(code(&output), 0, "{}\n{}", out(&output), err(&output));
+    let found = &json(&folder.path().join("run.json"))["calibration"];
+    assert_eq!((&found["matched"], &found["replay"]["failed"]), (&6.into(), &0.into()));
 }
 
 #[test]
