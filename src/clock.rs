@@ -50,6 +50,34 @@ impl Add<Duration> for Moment {
     }
 }
 
+/// When something came in, as far as that is known: no later than `at`, no earlier than `earliest`.
+///
+/// The two are one moment where the kernel stamped the bytes apart from those behind them; they part where this client
+/// read late, and found joined what came apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arrival {
+    /// The latest that it can have been; what is reported.
+    pub at: Moment,
+    /// The earliest that it can have been.
+    pub earliest: Moment,
+}
+
+impl Arrival {
+    /// A moment that is known.
+    pub const fn exact(at: Moment) -> Self {
+        Self { at, earliest: at }
+    }
+
+    /// A moment between two. What differs by less than [`RESOLUTION`] is known.
+    pub fn between(earliest: Moment, at: Moment) -> Self {
+        if at.since(earliest) < RESOLUTION { Self::exact(at) } else { Self { at, earliest } }
+    }
+}
+
+/// To this times are known where they are called exact: what lies between two readings of a clock around one system
+/// call.
+pub const RESOLUTION: Duration = Duration::from_micros(100);
+
 /// Tells the time of the run and waits for moments to come.
 pub trait Clock: Sync {
     /// The present moment.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Moment;
+use crate::clock::{Arrival, Moment};
 use crate::failure::{Failure, FailureKind};
 pub use crate::wire::{FinishReason, Response, Usage};
 
@@ -47,6 +47,8 @@ pub struct Record {
     pub bytes_received: u64,
     /// What the server told of its work on this request, by names that carry the unit.
     pub server_timings: Vec<(String, f64)>,
+    /// How long this client stood still while the request was under way: stopped, paused or starved. Its reads were late.
+    pub stood_still: Duration,
     /// What the model said, a failed request's as far as it came; `None` unless that is kept.
     pub response: Option<Box<Response>>,
 }
@@ -95,16 +97,20 @@ pub struct Moments {
     pub taken: Moment,
     /// When its worker turned to it.
     pub started: Moment,
-    /// First byte of the request handed to the system; connecting is over by then.
+    /// First byte of the request handed to the system, at the earliest; connecting is over by then.
     pub sent: Option<Moment>,
+    /// The same at the latest: the thread may have lost its core between its look at the clock and the handing over.
+    pub sent_latest: Option<Moment>,
     /// Last byte of the request handed to the system.
     pub sent_whole: Option<Moment>,
     /// First byte of the reply.
     pub first_byte: Option<Moment>,
     /// First event of the stream, whatever it bears.
     pub first_event: Option<Moment>,
-    /// The reply's end, or the failure.
+    /// The reply's end, or the failure; at the latest.
     pub end: Moment,
+    /// The reply's end at the earliest.
+    pub end_earliest: Moment,
 }
 
 /// The connection a request went over.
@@ -125,10 +131,25 @@ pub struct Connection {
 /// The arrival of an event that bears tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenEvent {
-    /// When it came in: the kernel's stamp on the read that brought it, or when that read returned.
+    /// When it came in, at the latest: the kernel's stamp on the read that brought it, or when that read returned.
     pub at: Moment,
+    /// How much earlier it may have come, in microseconds, where this client read late; 0 where its time is known.
+    pub early_us: u32,
     /// Tokens in it; `None` unless the server counts them in each event.
     pub tokens: Option<NonZeroU32>,
+}
+
+impl TokenEvent {
+    /// An event that came in then and bears so many tokens.
+    pub fn new(arrival: Arrival, tokens: Option<NonZeroU32>) -> Self {
+        let early = arrival.at.since(arrival.earliest).as_nanos().div_ceil(1_000);
+        Self { at: arrival.at, early_us: u32::try_from(early).unwrap_or(u32::MAX), tokens }
+    }
+
+    /// When it came in, at the earliest.
+    pub fn earliest(&self) -> Moment {
+        self.at.before(Duration::from_micros(self.early_us.into()))
+    }
 }
 
 /// Takes in records one at a time, in the order in which the requests ended.
@@ -203,10 +224,12 @@ impl Record {
                 taken: ended,
                 started: ended,
                 sent: None,
+                sent_latest: None,
                 sent_whole: None,
                 first_byte: None,
                 first_event: None,
                 end: ended,
+                end_earliest: ended,
             },
             connection: Connection::default(),
             token_events: vec![],
@@ -219,6 +242,7 @@ impl Record {
             bytes_sent: 0,
             bytes_received: 0,
             server_timings: vec![],
+            stood_still: Duration::ZERO,
             response: None,
         }
     }
@@ -372,7 +396,7 @@ mod tests {
     }
 
     fn event(ms: u64, tokens: u32) -> TokenEvent {
-        TokenEvent { at: at(ms), tokens: NonZeroU32::new(tokens) }
+        TokenEvent::new(Arrival::exact(at(ms)), NonZeroU32::new(tokens))
     }
 
     /// Due at 0, started at 5, sent at 10 and ended at 500 ms.
@@ -385,10 +409,12 @@ mod tests {
                 taken: at(2),
                 started: at(5),
                 sent: Some(at(10)),
+                sent_latest: Some(at(10)),
                 sent_whole: Some(at(11)),
                 first_byte: Some(at(20)),
                 first_event: Some(at(30)),
                 end: at(500),
+                end_earliest: at(500),
             },
             token_events,
             usage: Usage { output_tokens, ..Usage::default() },

@@ -10,7 +10,7 @@ use ureq::Error;
 use super::line::{Ending, Line};
 use super::marks::note;
 use super::{Chunk, Head, Request};
-use crate::clock::Moment;
+use crate::clock::Arrival;
 
 /// The head of every request, without what differs between two.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +107,7 @@ fn attempt(
     let Some((length, body)) = take_head(line.unread_mut(), on_chunk) else { return Ok(None) };
     line.take(length);
     note(|marks| marks.in_body = true);
-    let on_data = &mut |at: Moment, bytes: &[u8]| on_chunk(Chunk::Body { at, bytes });
+    let on_data = &mut |arrival: Arrival, bytes: &[u8]| on_chunk(Chunk::Body { arrival, bytes });
     match body {
         Body::Chunked => line.read_chunked(on_data),
         Body::Sized(size) => line.read_sized(size, on_data),

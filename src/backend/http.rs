@@ -361,7 +361,7 @@ impl HttpBackend {
         if is_chunked(&head)
             && let Some(line) = note(|marks| marks.line.clone())
         {
-            let on_data = &mut |at, bytes: &[u8]| on_chunk(Chunk::Body { at, bytes });
+            let on_data = &mut |arrival, bytes: &[u8]| on_chunk(Chunk::Body { arrival, bytes });
             let ending = line.lock().read_chunked(on_data)?;
             if ending == Ending::Whole {
                 // ureq has seen nothing of the body; by its end it knows that the connection is free
@@ -375,7 +375,7 @@ impl HttpBackend {
             match reader.read(&mut self.buffer)? {
                 // only a body read to its end leaves the connection open for the next request
                 0 => return marks::last_io_error().map_or(Ok(()), Err),
-                n => on_chunk(Chunk::Body { at: marks::last_read(), bytes: &self.buffer[..n] }),
+                n => on_chunk(Chunk::Body { arrival: marks::last_read(), bytes: &self.buffer[..n] }),
             }
         }
     }

@@ -16,8 +16,8 @@ use ureq::{Error, Timeout};
 use super::chunked::Dechunker;
 use super::marks::{Cause, Phase, note, note_io};
 use super::socket::Socket;
-use super::stamps::{Arrival, StampedReader};
-use crate::clock::{Clock, Moment, SystemClock};
+use super::stamps::{Stamp, StampedReader};
+use crate::clock::{Arrival, Clock, Moment, SystemClock};
 
 /// A connection that ureq's transport and the reader of bodies have in common. They are of one thread: nobody waits.
 pub type SharedLine = Arc<Mutex<Line>>;
@@ -146,6 +146,7 @@ impl Line {
             trace.reused.get_or_insert(true);
             if !marks.phase.is_before_exchange() {
                 trace.sent.get_or_insert(began);
+                trace.sent_latest.get_or_insert(began);
                 trace.sent_whole = Some(self.seen);
             }
         });
@@ -174,8 +175,8 @@ impl Line {
                 self.read_timeout = Some(budget);
             }
             match self.reader.read(&self.socket, &mut self.input) {
-                Ok((bytes, arrival)) => {
-                    self.note_read(bytes, arrival);
+                Ok((bytes, stamp)) => {
+                    self.note_read(bytes, stamp);
                     return Ok(bytes);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -187,19 +188,19 @@ impl Line {
         }
     }
 
-    fn note_read(&mut self, bytes: usize, arrival: Arrival) {
+    fn note_read(&mut self, bytes: usize, stamp: Stamp) {
         self.unread = 0..bytes;
-        self.seen = arrival.read;
+        self.seen = stamp.read;
         self.ended |= bytes == 0;
         self.fresh = true;
         note(|marks| {
-            marks.last_read = arrival.at;
+            marks.last_read = Arrival::exact(stamp.at);
             let trace = &mut marks.trace;
             trace.bytes_received += bytes as u64;
             if bytes > 0 && !marks.phase.is_before_exchange() {
-                trace.first_byte.get_or_insert(arrival.at);
+                trace.first_byte.get_or_insert(stamp.at);
                 trace.reads += 1;
-                trace.read_delays.extend(arrival.is_kernel.then(|| arrival.read.since(arrival.at)));
+                trace.read_delays.extend(stamp.is_kernel.then(|| stamp.read.since(stamp.at)));
                 marks.phase = Phase::Receiving;
             }
         });
@@ -230,7 +231,7 @@ impl Line {
     ///
     /// # Errors
     /// Those of [`Line::receive`], an end in the body, and what is no chunked coding.
-    pub fn read_chunked(&mut self, on_data: &mut dyn FnMut(Moment, &[u8])) -> Result<Ending, Error> {
+    pub fn read_chunked(&mut self, on_data: &mut dyn FnMut(Arrival, &[u8])) -> Result<Ending, Error> {
         let mut dechunker = Dechunker::default();
         loop {
             if self.unread.is_empty() && self.receive()? == 0 {
@@ -253,7 +254,11 @@ impl Line {
     ///
     /// # Errors
     /// Those of [`Line::receive`], and an end in the body.
-    pub fn read_sized(&mut self, size: u64, on_data: &mut dyn FnMut(Moment, &[u8])) -> Result<Ending, Error> {
+    pub fn read_sized(
+        &mut self,
+        size: u64,
+        on_data: &mut dyn FnMut(Arrival, &[u8]),
+    ) -> Result<Ending, Error> {
         let mut left = size;
         while left > 0 {
             if self.unread.is_empty() && self.receive()? == 0 {

@@ -12,7 +12,7 @@ use ureq::Error;
 use super::Trace;
 use super::line::SharedLine;
 use super::proxy::Proxy;
-use crate::clock::Moment;
+use crate::clock::{Arrival, Moment};
 
 /// What the transport notes of the exchange under way on this thread.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ pub struct Marks {
     /// What the system said last, kept because ureq swallows some of it.
     pub cause: Option<Cause>,
     /// When the bytes of the latest read came in.
-    pub last_read: Moment,
+    pub last_read: Arrival,
     /// The connection in use, if its bytes are those of HTTP: there is none under TLS.
     pub line: Option<SharedLine>,
     /// The first that ureq wrote on it: the head of the request, if that was written at once.
@@ -112,7 +112,7 @@ pub fn end() -> Marks {
 }
 
 /// When the bytes of the latest read on this thread came in.
-pub fn last_read() -> Moment {
+pub fn last_read() -> Arrival {
     MARKS.with_borrow(|marks| marks.last_read)
 }
 

@@ -32,7 +32,7 @@ pub use scripted::{Scripted, Step};
 pub use socket::check_path;
 pub use tls::{check_key, check_pair, read_certs, read_roots};
 
-use crate::clock::Moment;
+use crate::clock::{Arrival, Moment};
 use crate::failure::Failure;
 
 /// One request as it goes out.
@@ -52,7 +52,7 @@ pub enum Chunk<'a> {
     /// Bytes of the body, cut wherever the network cut them.
     Body {
         /// When they came in: the kernel's stamp where there is one, else when the read returned.
-        at: Moment,
+        arrival: Arrival,
         /// Never empty.
         bytes: &'a [u8],
     },
@@ -96,8 +96,10 @@ pub struct Trace {
     pub reused: Option<bool>,
     /// Whether a kept connection turned out to be closed by the server, so that the request went out again.
     pub stale_retry: bool,
-    /// First byte of the request handed to the system.
+    /// First byte of the request handed to the system, at the earliest.
     pub sent: Option<Moment>,
+    /// The same at the latest: the thread may have lost its core between its look at the clock and the handing over.
+    pub sent_latest: Option<Moment>,
     /// Last byte of the request handed to the system.
     pub sent_whole: Option<Moment>,
     /// First byte of the reply.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Backend, Chunk, Exchange, Head, Request, Trace};
-use crate::clock::{Clock, ManualClock};
+use crate::clock::{Arrival, Clock, ManualClock};
 use crate::failure::Failure;
 
 /// One step of a scripted reply.
@@ -32,7 +32,14 @@ impl Backend for Scripted<'_> {
     fn stream(&mut self, request: &Request, on_chunk: &mut dyn FnMut(Chunk<'_>)) -> Exchange {
         let sent = Some(self.clock.now());
         let bytes_sent = request.body.len() as u64;
-        let mut trace = Trace { reused: Some(false), sent, sent_whole: sent, bytes_sent, ..Trace::default() };
+        let mut trace = Trace {
+            reused: Some(false),
+            sent,
+            sent_latest: sent,
+            sent_whole: sent,
+            bytes_sent,
+            ..Trace::default()
+        };
         for step in &self.steps {
             match step {
                 Step::Wait(wait) => self.clock.advance(*wait),
@@ -43,7 +50,10 @@ impl Backend for Scripted<'_> {
                 }
                 Step::Body(bytes) => {
                     trace.bytes_received += bytes.len() as u64;
-                    on_chunk(Chunk::Body { at: self.clock.now(), bytes: bytes.as_bytes() });
+                    on_chunk(Chunk::Body {
+                        arrival: Arrival::exact(self.clock.now()),
+                        bytes: bytes.as_bytes(),
+                    });
                 }
                 Step::Fail(failure) => return Exchange { trace, result: Err(failure.clone()) },
             }

@@ -11,7 +11,7 @@ use crate::clock::{Clock, KernelClock, Moment, SystemClock};
 
 /// When the bytes of a read came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
+pub struct Stamp {
     /// The kernel's stamp, or else the time after the read.
     pub at: Moment,
     /// The time after the read.
@@ -38,11 +38,11 @@ impl StampedReader {
     ///
     /// # Errors
     /// Those of the system's read.
-    pub fn read(&mut self, socket: &Socket, room: &mut [u8]) -> io::Result<(usize, Arrival)> {
+    pub fn read(&mut self, socket: &Socket, room: &mut [u8]) -> io::Result<(usize, Stamp)> {
         let (bytes, stamp) = receive(socket, room, &mut self.control)?;
         let read = SystemClock.now();
         let kernel = stamp.and_then(|stamp| self.clock.moment(stamp, read));
-        Ok((bytes, Arrival { at: kernel.unwrap_or(read), read, is_kernel: kernel.is_some() }))
+        Ok((bytes, Stamp { at: kernel.unwrap_or(read), read, is_kernel: kernel.is_some() }))
     }
 }
 
@@ -119,7 +119,7 @@ mod tests {
         (client, server): (&Socket, &mut TcpStream),
         reader: &mut StampedReader,
         late: Duration,
-    ) -> (Moment, Moment, Arrival) {
+    ) -> (Moment, Moment, Stamp) {
         let before = SystemClock.now();
         server.write_all(b"segment").expect("sent");
         let sent = SystemClock.now();

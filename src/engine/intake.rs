@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::backend::{Chunk, Exchange, Head, Trace};
-use crate::clock::{Date, Moment};
+use crate::clock::{Arrival, Date, Moment};
 use crate::failure::{Failure, FailureKind};
 use crate::observe;
 use crate::record::{Connection, Moments, Outcome, Phase, Record, TokenEvent};
@@ -19,7 +19,7 @@ pub struct Intake {
     body: Body,
     seen: Seen,
     reads: u64,
-    last_body: Option<Moment>,
+    last_body: Option<Arrival>,
     timings: Vec<(String, f64)>,
     retry_after: Option<Duration>,
     /// Where a redirect points.
@@ -73,7 +73,7 @@ impl Intake {
     pub fn take(&mut self, chunk: Chunk<'_>) {
         match chunk {
             Chunk::Head(head) => self.take_head(head),
-            Chunk::Body { at, bytes } => self.take_body(at, bytes),
+            Chunk::Body { arrival, bytes } => self.take_body(arrival, bytes),
         }
     }
 
@@ -104,12 +104,12 @@ impl Intake {
         };
     }
 
-    fn take_body(&mut self, at: Moment, bytes: &[u8]) {
+    fn take_body(&mut self, arrival: Arrival, bytes: &[u8]) {
         self.reads += 1;
-        self.last_body = Some(at);
+        self.last_body = Some(arrival);
         match &mut self.body {
             Body::Unknown | Body::Encoded(_) => {}
-            Body::Reply(reader) => reader.push(bytes, &mut |event| self.seen.note(&event, at)),
+            Body::Reply(reader) => reader.push(bytes, &mut |event| self.seen.note(&event, arrival)),
             Body::Error(body) => {
                 let room = ERROR_BODY.saturating_sub(body.len());
                 body.extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -127,7 +127,7 @@ impl Intake {
         now: Moment,
     ) -> Record {
         let Exchange { trace, result } = exchange;
-        let end = self.last_body.filter(|_| result.is_ok()).unwrap_or(now);
+        let end = self.last_body.filter(|_| result.is_ok()).unwrap_or(Arrival::exact(now));
         let (answer, failure) = self.conclude(result.err(), end);
         self.timings.extend(answer.server_timings.iter().map(|(name, ms)| ((*name).to_owned(), *ms)));
         Record {
@@ -140,10 +140,12 @@ impl Intake {
                 taken,
                 started,
                 sent: trace.sent,
+                sent_latest: trace.sent_latest,
                 sent_whole: trace.sent_whole,
                 first_byte: trace.first_byte,
                 first_event: self.seen.first_event,
-                end,
+                end: end.at,
+                end_earliest: end.earliest,
             },
             token_events: self.seen.token_events,
             events: answer.events,
@@ -156,6 +158,7 @@ impl Intake {
             bytes_sent: trace.bytes_sent,
             bytes_received: trace.bytes_received,
             server_timings: self.timings,
+            stood_still: Duration::ZERO,
             response: answer.response.map(Box::new),
         }
     }
@@ -169,7 +172,7 @@ impl Intake {
 
     /// What the reply said, and the one failure if there is any: what the server said of itself comes before how the
     /// transport ended.
-    fn conclude(&mut self, broken: Option<Failure>, end: Moment) -> (Answer, Option<Failure>) {
+    fn conclude(&mut self, broken: Option<Failure>, end: Arrival) -> (Answer, Option<Failure>) {
         match std::mem::replace(&mut self.body, Body::Unknown) {
             Body::Unknown => (Answer::default(), broken.or_else(|| Some(no_head()))),
             Body::Error(body) => (Answer::default(), Some(self.refusal(|| wire::error_message(&body)))),
@@ -232,13 +235,13 @@ fn no_head() -> Failure {
 }
 
 impl Seen {
-    /// Notes an event that arrived at `at`. A reply that is not streamed has no moment for any token. Tokens counted in
+    /// Notes an event and its arrival. A reply that is not streamed has no moment for any token. Tokens counted in
     /// an event without text (half a character, text held back) belong to the event that shows them.
-    fn note(&mut self, event: &Event, at: Moment) {
+    fn note(&mut self, event: &Event, arrival: Arrival) {
         if !self.is_stream {
             return;
         }
-        self.first_event.get_or_insert(at);
+        self.first_event.get_or_insert(arrival.at);
         if event.tokens.is_none() {
             return;
         }
@@ -247,7 +250,7 @@ impl Seen {
             self.tokens_before = self.tokens_before.max(total);
             u32::try_from(new).unwrap_or(u32::MAX)
         });
-        self.token_events.push(TokenEvent { at, tokens: counted.and_then(NonZeroU32::new) });
+        self.token_events.push(TokenEvent::new(arrival, counted.and_then(NonZeroU32::new)));
     }
 }
 
@@ -291,8 +294,8 @@ mod tests {
         let mut intake = Intake::new(Dialect::Chat, false);
         let headers = [("content-encoding", "gzip"), ("retry-after", "7")];
         intake.take(Chunk::Head(Head { status: 503, headers: &headers }));
-        intake.take(Chunk::Body { at: Moment::default(), bytes: b"\x1f\x8b\x08" });
-        let (_, failure) = intake.conclude(None, Moment::default());
+        intake.take(Chunk::Body { arrival: Arrival::default(), bytes: b"\x1f\x8b\x08" });
+        let (_, failure) = intake.conclude(None, Arrival::default());
         let failure = failure.expect("a refusal");
         assert_eq!(
             (failure.kind, failure.retry_after),

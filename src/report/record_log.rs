@@ -95,10 +95,16 @@ pub struct LoggedRecord {
     taken: Moment,
     started: Moment,
     sent: Option<Moment>,
+    /// Where it may be later than `sent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sent_latest: Option<Moment>,
     sent_whole: Option<Moment>,
     first_byte: Option<Moment>,
     first_event: Option<Moment>,
     end: Moment,
+    /// Where it may be earlier than `end`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    end_earliest: Option<Moment>,
     reused: Option<bool>,
     dns_ns: Option<u64>,
     tcp_ns: Option<u64>,
@@ -109,6 +115,9 @@ pub struct LoggedRecord {
     /// Tokens of each, where the server counted them in one at least; 0 where it did not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     event_tokens: Vec<u32>,
+    /// How much earlier each may have come, in microseconds, where one may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    event_early_us: Vec<u32>,
     events: u64,
     reads: u64,
     read_delays_ns: Vec<u64>,
@@ -120,6 +129,8 @@ pub struct LoggedRecord {
     finish_reason: Option<String>,
     bytes_sent: u64,
     bytes_received: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    stood_still_ns: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     server_timings: Vec<(String, f64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,6 +148,8 @@ impl From<&Record> for LoggedRecord {
         let token_events = token_events.collect();
         let counts = record.token_events.iter().map(|event| event.tokens.map_or(0, NonZeroU32::get));
         let is_counted = record.token_events.iter().any(|event| event.tokens.is_some());
+        let early = record.token_events.iter().map(|event| event.early_us);
+        let is_early = record.token_events.iter().any(|event| event.early_us > 0);
         let failure = record.failure();
         Self {
             id: record.id,
@@ -149,10 +162,12 @@ impl From<&Record> for LoggedRecord {
             taken: moments.taken,
             started: moments.started,
             sent: moments.sent,
+            sent_latest: moments.sent_latest.filter(|latest| moments.sent != Some(*latest)),
             sent_whole: moments.sent_whole,
             first_byte: moments.first_byte,
             first_event: moments.first_event,
             end: moments.end,
+            end_earliest: Some(moments.end_earliest).filter(|earliest| *earliest != moments.end),
             reused: connection.reused,
             dns_ns: connection.dns.map(nanos),
             tcp_ns: connection.tcp.map(nanos),
@@ -160,6 +175,7 @@ impl From<&Record> for LoggedRecord {
             stale_retry: connection.stale_retry,
             token_events,
             event_tokens: if is_counted { counts.collect() } else { Vec::new() },
+            event_early_us: if is_early { early.collect() } else { Vec::new() },
             events: record.events,
             reads: record.reads,
             read_delays_ns: record.read_delays.iter().map(|delay| nanos(*delay)).collect(),
@@ -171,6 +187,7 @@ impl From<&Record> for LoggedRecord {
             finish_reason: record.finish_reason.as_ref().map(|reason| reason.as_str().to_owned()),
             bytes_sent: record.bytes_sent,
             bytes_received: record.bytes_received,
+            stood_still_ns: nanos(record.stood_still),
             server_timings: record.server_timings.clone(),
             response: record.response.clone(),
         }
@@ -196,10 +213,13 @@ impl TryFrom<LoggedRecord> for Record {
         };
         let mut at = 0_i64;
         let counts = logged.event_tokens.into_iter().chain(std::iter::repeat(0));
-        let token_events = logged.token_events.iter().zip(counts).map(|(step, tokens)| {
-            at = at.saturating_add(*step);
-            TokenEvent { at: Moment::from_nanos(at.max(0).cast_unsigned()), tokens: NonZeroU32::new(tokens) }
-        });
+        let early = logged.event_early_us.into_iter().chain(std::iter::repeat(0));
+        let token_events =
+            logged.token_events.iter().zip(counts.zip(early)).map(|(step, (tokens, early_us))| {
+                at = at.saturating_add(*step);
+                let at = Moment::from_nanos(at.max(0).cast_unsigned());
+                TokenEvent { at, early_us, tokens: NonZeroU32::new(tokens) }
+            });
         Ok(Self {
             id: logged.id,
             phase: logged.phase,
@@ -211,10 +231,12 @@ impl TryFrom<LoggedRecord> for Record {
                 taken: logged.taken,
                 started: logged.started,
                 sent: logged.sent,
+                sent_latest: logged.sent_latest.or(logged.sent),
                 sent_whole: logged.sent_whole,
                 first_byte: logged.first_byte,
                 first_event: logged.first_event,
                 end: logged.end,
+                end_earliest: logged.end_earliest.unwrap_or(logged.end),
             },
             connection: Connection {
                 reused: logged.reused,
@@ -236,10 +258,15 @@ impl TryFrom<LoggedRecord> for Record {
             finish_reason: logged.finish_reason.and_then(|word| FinishReason::of_word(&word)),
             bytes_sent: logged.bytes_sent,
             bytes_received: logged.bytes_received,
+            stood_still: Duration::from_nanos(logged.stood_still_ns),
             server_timings: logged.server_timings,
             response: logged.response,
         })
     }
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 /// Where the lines go.
@@ -402,10 +429,12 @@ mod tests {
                 taken: at(2),
                 started: at(3),
                 sent: Some(at(4)),
+                sent_latest: Some(at(5)),
                 sent_whole: None,
                 first_byte: Some(at(6)),
                 first_event: Some(at(7)),
                 end: at(1 << 60),
+                end_earliest: at(1 << 59),
             },
             connection: Connection {
                 reused: Some(false),
@@ -415,9 +444,9 @@ mod tests {
                 stale_retry: true,
             },
             token_events: vec![
-                TokenEvent { at: at(9), tokens: NonZeroU32::new(3) },
+                TokenEvent { at: at(9), early_us: 2, tokens: NonZeroU32::new(3) },
                 // the kernel's clock was set back
-                TokenEvent { at: at(8), tokens: None },
+                TokenEvent { at: at(8), early_us: 0, tokens: None },
             ],
             events: 3,
             reads: 2,
@@ -427,6 +456,7 @@ mod tests {
             finish_reason: Some(FinishReason::Other("strange".to_owned())),
             bytes_sent: 10,
             bytes_received: 20,
+            stood_still: Duration::from_millis(3),
             server_timings: vec![("metrics.queue_time_ms".to_owned(), 0.1)],
             response: Some(Box::new(Response { text: "said\n".to_owned(), ..Response::default() })),
         };

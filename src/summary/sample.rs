@@ -114,10 +114,12 @@ mod tests {
                 taken: at(0),
                 started: at(0),
                 sent: Some(at(1)),
+                sent_latest: None,
                 sent_whole: None,
                 first_byte: None,
                 first_event: None,
                 end: at(3 + id % 5),
+                end_earliest: at(3 + id % 5),
             },
             usage: Usage { input_tokens: Some(id % 7), ..Usage::default() },
             ..Record::not_sent(id, Phase::Measured, at(0), at(3 + id % 5))

@@ -299,6 +299,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::clock::Arrival;
     use crate::failure::Failure;
     use crate::record::{Moments, Outcome, Phase, TokenEvent, Usage};
     use crate::summary::Full;
@@ -315,12 +316,14 @@ mod tests {
                 taken: started,
                 started,
                 sent: Some(started),
+                sent_latest: Some(started),
                 sent_whole: Some(started),
                 first_byte: None,
                 first_event: None,
                 end,
+                end_earliest: end,
             },
-            token_events: ms[1..].iter().map(|ms| TokenEvent { at: at(*ms), tokens: None }).collect(),
+            token_events: ms[1..].iter().map(|ms| TokenEvent::new(Arrival::exact(at(*ms)), None)).collect(),
             usage: Usage { output_tokens: Some(ms.len() as u64 - 1), ..Usage::default() },
             ..Record::not_sent(id, Phase::Measured, started, end)
         }

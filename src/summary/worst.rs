@@ -88,10 +88,12 @@ mod tests {
                 taken: at(started_ms),
                 started: at(started_ms),
                 sent: Some(at(started_ms + 1)),
+                sent_latest: None,
                 sent_whole: None,
                 first_byte: None,
                 first_event: None,
                 end: at(end_ms),
+                end_earliest: at(end_ms),
             },
             ..Record::not_sent(id, Phase::Measured, at(started_ms), at(end_ms))
         }
