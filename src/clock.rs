@@ -204,41 +204,56 @@ impl Stopper {
 
 /// Maps the kernel's stamps, which are of the wall clock, to moments.
 ///
-/// The two clocks run alike; only steps of the wall clock part them. Their distance is measured anew once a second.
+/// The two clocks run alike; only steps of the wall clock part them. Each stamp is held to the wall clock as it stands, so
+/// a step shows, and what was stamped around one lies between two moments or is known to be on one side of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct KernelClock {
-    /// Moment of the measurement, and the wall clock's time at the origin of moments, ns since 1970.
-    measured: Option<(Moment, i128)>,
+    /// When the clocks were last compared, and the wall clock's time at the origin of moments, ns since 1970.
+    compared: Option<(Moment, i128)>,
 }
 
-/// How long a measurement of the clocks' distance stands.
-const MEASURE_EVERY: Duration = Duration::from_secs(1);
-/// A stamp this old comes from a wall clock that was stepped.
-const OLDEST_STAMP: i128 = 10_000_000_000;
-/// Measuring the distance errs by less; a stamp that far ahead of its own read is of now.
+/// Two readings one after the other are so close together, or else the thread lost its core between them.
+const READING_ERROR: i128 = 20_000;
+/// Comparing the clocks errs by less; a stamp that far outside of what is possible is at its edge.
 const STAMP_ERROR: i128 = 100_000;
 
 impl KernelClock {
-    /// The moment of a stamp (time since 1970) on a read that returned at `read`. `None` for stamps that are later
-    /// than the read or over ten seconds old: the wall clock was stepped.
-    pub fn moment(&mut self, stamp: Duration, read: Moment) -> Option<Moment> {
-        let origin = match self.measured {
-            Some((at, origin)) if read.since(at) < MEASURE_EVERY => origin,
-            _ => {
-                let origin = wall_clock_at_origin();
-                self.measured = Some((read, origin));
-                origin
-            }
-        };
-        stamp_to_moment(stamp.as_nanos() as i128 - origin, read)
+    /// When it was that the kernel stamped something with this time since 1970, that came after `after` and was read at
+    /// `read`, which is the present. `None` for a stamp that no moment between the two explains.
+    pub fn arrival(&mut self, stamp: Duration, after: Moment, read: Moment) -> Option<Arrival> {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let (origin, stepped_from) = self.origins(wall.as_nanos() as i128, read, wall_clock_at_origin);
+        let stamp = stamp.as_nanos() as i128;
+        let now = possible(stamp - origin, after, read);
+        let before = stepped_from.and_then(|origin| possible(stamp - origin, after, read));
+        let (first, second) = (now.or(before)?, before.or(now)?);
+        Some(Arrival::between(first.min(second), first.max(second)))
+    }
+
+    /// The wall clock's time at the origin of moments by what it shows now, and by what it showed before a step.
+    fn origins(&mut self, wall: i128, now: Moment, compare: impl FnOnce() -> i128) -> (i128, Option<i128>) {
+        let roughly = wall - i128::from(now.0);
+        if let Some((_, origin)) =
+            self.compared.filter(|(_, origin)| (roughly - origin).abs() < READING_ERROR)
+        {
+            return (origin, None);
+        }
+        let origin = compare();
+        let stepped_from = self.compared.and_then(|(at, before)| {
+            // a clock that is slewed to the right time gains or loses at most this
+            let slewed = STAMP_ERROR + now.since(at).as_nanos() as i128 / 1_000;
+            ((origin - before).abs() > slewed).then_some(before)
+        });
+        self.compared = Some((now, origin));
+        (origin, stepped_from)
     }
 }
 
-/// `nanos` since the origin, as a moment no later than `read`.
-fn stamp_to_moment(nanos: i128, read: Moment) -> Option<Moment> {
-    let age = i128::from(read.0) - nanos;
-    let is_sane = (-STAMP_ERROR..=OLDEST_STAMP).contains(&age) && nanos >= 0;
-    is_sane.then(|| Moment(u64::try_from(nanos).unwrap_or_default().min(read.0)))
+/// `nanos` since the origin, as a moment between these two; `None` if it lies outside by more than an error of reading.
+fn possible(nanos: i128, after: Moment, until: Moment) -> Option<Moment> {
+    let (after, until) = (i128::from(after.0), i128::from(until.0));
+    let is_possible = (after - STAMP_ERROR..=until + STAMP_ERROR).contains(&nanos);
+    is_possible.then(|| Moment(u64::try_from(nanos.max(after).min(until)).unwrap_or_default()))
 }
 
 /// The wall clock's time at the origin of moments: the tightest of five readings of both clocks.
@@ -267,8 +282,8 @@ impl RunQueue {
         Self::parse(&std::fs::read_to_string("/proc/thread-self/schedstat").ok()?)
     }
 
-    /// Time on a core, time waiting for one (both in ns) and turns.
-    fn parse(schedstat: &str) -> Option<Self> {
+    /// What a `schedstat` file says: time on a core, time waiting for one (both in ns) and turns. `None` for another text.
+    pub fn parse(schedstat: &str) -> Option<Self> {
         let mut numbers = schedstat.split_whitespace().skip(1).map_while(|number| number.parse().ok());
         Some(Self { waited: Duration::from_nanos(numbers.next()?), turns: numbers.next()? })
     }
@@ -392,17 +407,56 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_is_no_later_than_its_read_and_not_of_another_day() {
-        let read = Moment::from_nanos(20_000_000_000);
+    fn a_stamp_lies_between_what_came_before_and_its_read() {
+        let (after, read) = (Moment(10_000_000), Moment(20_000_000));
         for (nanos, want) in [
-            (19_999_000_000, Some(19_999_000_000)),
-            (20_000_050_000, Some(20_000_000_000)),
-            (20_000_200_000, None),
-            (9_999_999_999, None),
+            (19_999_000, Some(19_999_000)),
+            (20_050_000, Some(20_000_000)),
+            (20_200_000, None),
+            (9_950_000, Some(10_000_000)),
+            (9_800_000, None),
             (-1, None),
         ] {
-            assert_eq!(stamp_to_moment(nanos, read), want.map(Moment::from_nanos), "{nanos}");
+            assert_eq!(possible(nanos, after, read), want.map(Moment), "{nanos}");
         }
+    }
+
+    /// The origins of a clock that was last compared at 1 s, with the origin 500 s, and is read at 2 s.
+    fn origins(wall_ms: i128, compared_ms: i128) -> (i128, Option<i128>) {
+        let ms = |ms: i128| ms * 1_000_000;
+        let mut clock = KernelClock { compared: Some((Moment(1_000_000_000), ms(500_000))) };
+        let (now, before) = clock.origins(ms(wall_ms), Moment(2_000_000_000), || ms(compared_ms));
+        (now / ms(1), before.map(|before| before / ms(1)))
+    }
+
+    #[test]
+    fn a_step_of_the_wall_clock_shows() {
+        assert_eq!(origins(502_000, 0), (500_000, None), "nothing has happened, and nothing is compared");
+        assert_eq!(origins(501_980, 499_980), (499_980, Some(500_000)), "set back by 20 ms");
+        assert_eq!(origins(502_500, 500_500), (500_500, Some(500_000)), "set forward by half a second");
+        assert_eq!(
+            origins(502_500, 500_000),
+            (500_000, None),
+            "the thread lost its core between two readings"
+        );
+        assert_eq!(origins(502_001, 500_001), (500_001, None), "slewed");
+    }
+
+    #[test]
+    fn a_stamp_from_around_a_step_is_bounded() {
+        let now = SystemClock.now() + Duration::from_secs(10);
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        // the clock was set forward by 20 s since it was last compared
+        let origin = wall_clock_at_origin() - 20_000_000_000;
+        let mut clock = KernelClock { compared: Some((Moment(0), origin)) };
+        let arrival =
+            clock.arrival(wall, Moment(0), now + Duration::from_secs(30)).expect("both are possible");
+        assert!(
+            arrival.at.since(arrival.earliest).abs_diff(Duration::from_secs(20)) < Duration::from_millis(100)
+        );
+        // and now it is known
+        let arrival = clock.arrival(wall, Moment(0), now + Duration::from_secs(30)).expect("possible");
+        assert_eq!(arrival.at, arrival.earliest);
     }
 
     #[test]

@@ -55,6 +55,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod priority;
 pub mod random;
 pub mod secret;
 pub mod stats;
@@ -63,6 +64,8 @@ pub mod units;
 
 pub mod arrivals;
 pub mod failure;
+pub mod heartbeat;
+pub mod keeper;
 pub mod scrape;
 
 pub mod wire;

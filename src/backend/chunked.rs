@@ -46,14 +46,30 @@ pub struct Decoded {
 }
 
 impl Dechunker {
-    /// Takes the coding off the next bytes. Data moves only where a piece of coding stood between two pieces of it.
+    /// Takes the coding off the next bytes, or of those before a mistake. Data moves only where a piece of coding stood between two pieces of it.
     ///
     /// # Errors
     /// Says what is no chunked coding.
     pub fn decode(&mut self, bytes: &mut [u8]) -> Result<Decoded, &'static str> {
+        self.decode_until(bytes, false)
+    }
+
+    /// The same, but goes no further than to the end of the first chunk that has data.
+    ///
+    /// # Errors
+    /// Says what is no chunked coding.
+    pub fn decode_one(&mut self, bytes: &mut [u8]) -> Result<Decoded, &'static str> {
+        self.decode_until(bytes, true)
+    }
+
+    fn decode_until(&mut self, bytes: &mut [u8], chunk_end: bool) -> Result<Decoded, &'static str> {
         let mut data = 0..0;
         let mut used = 0;
         while used < bytes.len() && self.0 != State::Ended {
+            let ends_chunk = chunk_end && !data.is_empty();
+            if ends_chunk && self.0 == State::Size(None) {
+                break;
+            }
             if let State::Data(left) = self.0 {
                 let piece = usize::try_from(left).map_or(bytes.len() - used, |l| l.min(bytes.len() - used));
                 if data.is_empty() {
@@ -65,11 +81,16 @@ impl Dechunker {
                 used += piece;
                 let left = left - piece as u64;
                 self.0 = if left == 0 { State::DataCr } else { State::Data(left) };
-            } else if let Some((state, length)) = self.0.leap(&bytes[used..]) {
+            } else if let Some((state, length)) = self.0.leap(&bytes[used..]).filter(|_| !ends_chunk) {
                 self.0 = state;
                 used += length;
             } else {
-                self.0 = self.0.after(bytes[used])?;
+                match self.0.after(bytes[used]) {
+                    Ok(state) => self.0 = state,
+                    // what stands before the mistake is good; the next call meets it
+                    Err(_) if !data.is_empty() => break,
+                    Err(mistake) => return Err(mistake),
+                }
                 used += 1;
             }
         }
@@ -156,10 +177,13 @@ mod tests {
         let (mut data, mut dechunker, mut behind) = (Vec::new(), Dechunker::default(), 0);
         for read in reads {
             let mut bytes = read.to_vec();
-            let decoded = dechunker.decode(&mut bytes)?;
-            assert!(decoded.used == bytes.len() || dechunker.is_ended());
-            data.extend_from_slice(&bytes[decoded.data]);
-            behind += bytes.len() - decoded.used;
+            let mut from = 0;
+            while from < bytes.len() && !dechunker.is_ended() {
+                let decoded = dechunker.decode(&mut bytes[from..])?;
+                data.extend_from_slice(&bytes[from..][decoded.data]);
+                from += decoded.used;
+            }
+            behind += bytes.len() - from;
         }
         Ok((data, dechunker, behind))
     }
@@ -225,6 +249,27 @@ mod tests {
             check_refused(body, "a chunk does not end where its size says");
         }
         check_refused("10000000000000000\r\n", "a chunk's size is too large");
+    }
+
+    #[test]
+    fn one_chunk_at_a_time_makes_the_same_data() {
+        let body = "3\r\nabc\r\n2;x\r\nde\r\n0\r\n\r\nHTTP";
+        for cut in 0..=body.len() {
+            let mut pieces = Vec::new();
+            let mut dechunker = Dechunker::default();
+            for part in [&body[..cut], &body[cut..]] {
+                let mut bytes = part.as_bytes().to_vec();
+                let mut from = 0;
+                while from < bytes.len() && !dechunker.is_ended() {
+                    let decoded = dechunker.decode_one(&mut bytes[from..]).expect("chunked coding");
+                    pieces.push(String::from_utf8_lossy(&bytes[from..][decoded.data]).into_owned());
+                    from += decoded.used;
+                }
+            }
+            assert_eq!(pieces.concat(), "abcde", "cut at {cut}");
+            assert!(dechunker.is_ended());
+            assert!(!pieces.iter().any(|piece| piece.contains("cd")), "{pieces:?}");
+        }
     }
 
     #[test]

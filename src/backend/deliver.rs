@@ -18,6 +18,7 @@ use super::proxy::Credentials;
 use super::tls::{self, SharedTls};
 use super::transport::{CachedResolver, ProbeConnector};
 use crate::clock::{Clock, SystemClock};
+use crate::heartbeat::Beats;
 use crate::secret::{self, Secret, redacted};
 use crate::text::printable;
 
@@ -204,7 +205,12 @@ fn agent(to: &Destination, network: &Network) -> Result<Agent, String> {
     if to.is_tls() {
         config = config.tls_config(tls::config_beside_system(&network)?);
     }
-    let connector = ProbeConnector { network: Arc::clone(&network), given_up: Arc::default() };
+    let connector = ProbeConnector {
+        network: Arc::clone(&network),
+        given_up: Arc::default(),
+        keeper: None,
+        beats: Beats::default(),
+    };
     let connector = connector.chain(SharedTls::default());
     Ok(Agent::with_parts(config.build(), connector, CachedResolver::new(network)))
 }

@@ -17,6 +17,7 @@ use ureq::{Agent, Error};
 
 use super::direct::{self, RequestHead};
 use super::endpoint::Endpoint;
+use super::lateness;
 use super::line::{Ending, LAST_CHUNK, Line};
 use super::marks::{self, Cause, Marks, Phase, note};
 use super::network::Network;
@@ -26,6 +27,8 @@ use super::transport::{CachedResolver, ProbeConnector};
 use super::{Backend, Canceller, Chunk, Exchange, Head, Request};
 use crate::clock::{Clock, Moment, SystemClock};
 use crate::failure::{Failure, FailureKind};
+use crate::heartbeat::Beats;
+use crate::keeper::Keeper;
 use crate::secret::{self, MASK, Secret, is_secret_field, is_secret_header};
 use crate::units::{as_seconds, from_seconds, show_duration};
 
@@ -122,6 +125,8 @@ pub struct Client {
     config: ureq::config::Config,
     resolver: CachedResolver,
     tls: SharedTls,
+    keeper: Option<Keeper>,
+    beats: Beats,
     post: Arc<http::request::Parts>,
     /// The head of every request, once one has gone out.
     head: Arc<OnceLock<RequestHead>>,
@@ -165,9 +170,17 @@ impl Client {
             resolver: CachedResolver::new(Arc::clone(&network)),
             network,
             tls: SharedTls::default(),
+            keeper: None,
+            beats: Beats::default(),
             post: Arc::new(post),
             head: Arc::default(),
         })
+    }
+
+    /// The same, whose connections ask these when what they read late came in.
+    #[must_use]
+    pub fn with_witnesses(self, keeper: Option<Keeper>, beats: Beats) -> Self {
+        Self { keeper, beats, ..self }
     }
 
     /// Whether requests can be built from these settings.
@@ -207,7 +220,8 @@ impl Client {
     }
 
     fn agent(&self, given_up: Arc<AtomicBool>) -> Agent {
-        let connector = ProbeConnector { network: Arc::clone(&self.network), given_up };
+        let (network, keeper, beats) = (Arc::clone(&self.network), self.keeper.clone(), self.beats.clone());
+        let connector = ProbeConnector { network, given_up, keeper, beats };
         let connector = connector.chain(self.tls.clone());
         Agent::with_parts(self.config.clone(), connector, self.resolver.clone())
     }
@@ -278,9 +292,11 @@ pub struct HttpBackend {
 impl Backend for HttpBackend {
     fn stream(&mut self, request: &Request, on_chunk: &mut dyn FnMut(Chunk<'_>)) -> Exchange {
         let settings = &self.client.settings;
-        let deadline = SystemClock.now() + settings.timeout;
+        let now = SystemClock.now();
+        let deadline = now + settings.timeout;
         let (idle, connect) = (settings.idle_timeout, settings.connect_timeout);
         marks::begin(deadline, idle, connect);
+        lateness::begins(now);
         let mut outcome = self.exchange(request, on_chunk);
         let mut is_retry = false;
         let mut wasted_bytes = 0;

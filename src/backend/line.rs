@@ -13,7 +13,9 @@ use parking_lot::Mutex;
 use ureq::unversioned::transport::ShutdownHandle;
 use ureq::{Error, Timeout};
 
-use super::chunked::Dechunker;
+use super::batch::{Batch, Witnesses};
+use super::chunked::{Dechunker, Decoded};
+use super::lateness;
 use super::marks::{Cause, Phase, note, note_io};
 use super::socket::Socket;
 use super::stamps::{Stamp, StampedReader};
@@ -24,6 +26,8 @@ pub type SharedLine = Arc<Mutex<Line>>;
 
 /// A connection that stamps what passes.
 pub struct Line {
+    /// Before the socket, so that the keeper has done with the connection before another can take its port.
+    witnesses: Witnesses,
     socket: Arc<Socket>,
     reader: StampedReader,
     /// Head and body come as two writes; held here until the first read, they leave as one.
@@ -32,6 +36,14 @@ pub struct Line {
     input: Vec<u8>,
     unread: Range<usize>,
     room: usize,
+    /// The last read, and whether something of it was counted as body.
+    batch: Batch,
+    is_counted: bool,
+    /// What the next read brings came no earlier.
+    after: Moment,
+    /// Bytes that have come and gone over the connection, what was said before the first request included.
+    received: u64,
+    written: u64,
     /// The latest look at the clock.
     seen: Moment,
     read_timeout: Option<Duration>,
@@ -52,6 +64,11 @@ impl fmt::Debug for Line {
 /// Bytes to gather before they are written without waiting for the first read.
 const GATHER: usize = 256 * 1024;
 
+/// The end of a stream that comes so long after what is in front of it can be told from that.
+const MAY_END: Duration = Duration::from_millis(250);
+/// A request above this may have to wait for room while it is written.
+const MAY_WAIT: usize = 32 * 1024;
+
 /// What ends a chunked body, behind its data.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
@@ -69,8 +86,14 @@ pub enum Ending {
 
 impl Line {
     /// A connection just made, with at most so much room for a read.
-    pub fn new(socket: Arc<Socket>, room: usize) -> Self {
+    pub fn new(socket: Arc<Socket>, room: usize, witnesses: Witnesses) -> Self {
         Self {
+            witnesses,
+            batch: Batch::default(),
+            is_counted: false,
+            after: SystemClock.now(),
+            received: 0,
+            written: 0,
             reader: StampedReader::new(&socket),
             socket,
             unsent: Vec::new(),
@@ -94,16 +117,16 @@ impl Line {
         if self.is_asked { Ok(()) } else { self.gather(bytes) }
     }
 
-    /// What ureq can read, after reading once if there was nothing. Empty at the end.
+    /// Reads once if nothing is unread, for ureq. Afterwards nothing is at the end.
     ///
     /// # Errors
     /// Those of [`Line::receive`].
-    pub fn receive_for_ureq(&mut self) -> Result<&[u8], Error> {
+    pub fn receive_for_ureq(&mut self) -> Result<(), Error> {
         self.is_asked = false;
         if self.unread.is_empty() {
             self.receive()?;
         }
-        Ok(self.unread())
+        Ok(())
     }
 
     /// Lets ureq, which keeps this connection, find the reply to a request that it is about to write.
@@ -135,9 +158,18 @@ impl Line {
             self.write_timeout = Some(budget);
             began = SystemClock.now();
         }
+        let is_large = self.unsent.len() > MAY_WAIT;
+        if is_large {
+            lateness::look();
+            began = SystemClock.now();
+        }
         let result = (&*self.socket).write_all(&self.unsent);
         self.seen = SystemClock.now();
         let bytes = self.unsent.len() as u64;
+        let sent = self.departure(began, is_large);
+        self.written += bytes;
+        // no reply comes before it is asked for
+        self.after = self.after.max(sent.earliest);
         self.unsent.clear();
         self.unsent.shrink_to(GATHER);
         note(|marks| {
@@ -145,12 +177,27 @@ impl Line {
             trace.bytes_sent += bytes;
             trace.reused.get_or_insert(true);
             if !marks.phase.is_before_exchange() {
-                trace.sent.get_or_insert(began);
-                trace.sent_latest.get_or_insert(began);
+                trace.sent.get_or_insert(sent.earliest);
+                trace.sent_latest.get_or_insert(sent.at);
                 trace.sent_whole = Some(self.seen);
             }
         });
         result.map_err(|error| gave_up(error, Phase::Sending, cause))
+    }
+
+    /// When the first byte left that was written in the call which began then and is over.
+    fn departure(&self, began: Moment, is_large: bool) -> Arrival {
+        if !lateness::matters(self.seen.since(began)) {
+            return Arrival::exact(began);
+        }
+        let witnesses = &self.witnesses;
+        let left = witnesses.claim.as_ref().and_then(|claim| claim.departure(self.written));
+        if let Some(left) = left.filter(|left| (began..=self.seen).contains(left)) {
+            return Arrival::exact(left);
+        }
+        // of a large body the first part leaves before the call waits for room
+        let busy = if is_large { lateness::busy(self.seen, &witnesses.beats) } else { None };
+        Arrival::between(began, busy.map_or(self.seen, |busy| self.seen.min(began + busy)))
     }
 
     /// Sends what is to be sent, and reads once; to be asked when nothing is unread. Returns the bytes read, 0 at the
@@ -174,9 +221,11 @@ impl Line {
                 set.map_err(|error| gave_up(error, Phase::Receiving, Cause::Total))?;
                 self.read_timeout = Some(budget);
             }
-            match self.reader.read(&self.socket, &mut self.input) {
+            lateness::reads();
+            let called = SystemClock.now();
+            match self.reader.read(&self.socket, &mut self.input, self.after) {
                 Ok((bytes, stamp)) => {
-                    self.note_read(bytes, stamp);
+                    self.note_read(bytes, stamp, called);
                     return Ok(bytes);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -188,22 +237,72 @@ impl Line {
         }
     }
 
-    fn note_read(&mut self, bytes: usize, stamp: Stamp) {
+    /// Notes a read that was asked for at `called`.
+    fn note_read(&mut self, bytes: usize, stamp: Stamp, called: Moment) {
+        let at = stamp.arrival.at;
+        let is_full = bytes == self.input.len();
+        // the end of the stream joins what came before it, and leaves its stamp there
+        let may_have_end = at.since(self.after) > MAY_END && self.has_end();
+        self.is_counted = false;
+        let batch = Batch::new(stamp, (called, self.after), (bytes, self.received));
+        self.batch = batch.doubted(is_full || may_have_end);
+        self.received += bytes as u64;
+        if !is_full {
+            // the queue was empty then, so what comes next came later
+            let last = if stamp.is_kernel && !may_have_end { stamp.arrival.earliest } else { called };
+            self.after = self.after.max(called).max(last);
+        }
+        if let Some(claim) = &self.witnesses.claim {
+            claim.forget(self.batch.first(), self.written);
+        }
         self.unread = 0..bytes;
         self.seen = stamp.read;
         self.ended |= bytes == 0;
         self.fresh = true;
         note(|marks| {
-            marks.last_read = Arrival::exact(stamp.at);
+            marks.last_read = stamp.arrival;
             let trace = &mut marks.trace;
             trace.bytes_received += bytes as u64;
             if bytes > 0 && !marks.phase.is_before_exchange() {
-                trace.first_byte.get_or_insert(stamp.at);
+                trace.first_byte.get_or_insert(at);
                 trace.reads += 1;
-                trace.read_delays.extend(stamp.is_kernel.then(|| stamp.read.since(stamp.at)));
+                trace.read_delays.extend(stamp.is_kernel.then(|| stamp.read.since(at)));
                 marks.phase = Phase::Receiving;
             }
         });
+    }
+
+    /// Whether the other side has closed the connection behind what has come.
+    fn has_end(&self) -> bool {
+        let mut byte = [0];
+        recv(self.socket.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) == Ok(0)
+    }
+
+    /// When the next so many of the unread bytes had come.
+    fn arrival_of_next(&mut self, bytes: usize) -> Arrival {
+        let arrival = self.batch.arrival(self.unread.start + bytes, &self.witnesses);
+        if !self.is_counted {
+            note(|marks| {
+                self.is_counted = marks.in_body;
+                let trace = &mut marks.trace;
+                trace.body_reads += u64::from(marks.in_body);
+                // whose stamp may be that of what followed it in the same read
+                trace.first_byte = trace.first_byte.map(|first| first.min(arrival.at));
+            });
+        }
+        arrival
+    }
+
+    /// Whether the unread bytes may have come one after the other.
+    pub fn may_be_joined(&self) -> bool {
+        !self.batch.is_at_once()
+    }
+
+    /// Takes so many of the unread bytes for ureq, and notes when they had come.
+    pub fn take_for_ureq(&mut self, bytes: usize) {
+        let arrival = self.arrival_of_next(bytes);
+        note(|marks| marks.last_read = arrival);
+        self.take(bytes);
     }
 
     /// What came in and has not been taken.
@@ -237,13 +336,17 @@ impl Line {
             if self.unread.is_empty() && self.receive()? == 0 {
                 return if dechunker.has_all_data() { Ok(Ending::Closed) } else { Err(cut()) };
             }
+            let start = self.unread.start;
             let unread = &mut self.input[self.unread.clone()];
-            let decoded = dechunker.decode(unread).map_err(no_chunked_coding)?;
-            let data = &unread[decoded.data];
+            // a server writes a chunk for each event, mostly
+            let decoded =
+                if self.batch.is_at_once() { dechunker.decode(unread) } else { dechunker.decode_one(unread) };
+            let Decoded { data, used } = decoded.map_err(no_chunked_coding)?;
             if !data.is_empty() {
-                on_data(note(|marks| marks.last_read), data);
+                let arrival = self.arrival_of_next(used);
+                on_data(arrival, &self.input[start..][data]);
             }
-            self.take(decoded.used);
+            self.take(used);
             if dechunker.is_ended() {
                 return Ok(if self.unread.is_empty() { Ending::Whole } else { Ending::Closed });
             }
@@ -264,10 +367,10 @@ impl Line {
             if self.unread.is_empty() && self.receive()? == 0 {
                 return Err(cut());
             }
-            let unread = self.unread();
-            let data = &unread[..usize::try_from(left).map_or(unread.len(), |left| left.min(unread.len()))];
-            on_data(note(|marks| marks.last_read), data);
-            let taken = data.len();
+            let unread = self.unread.len();
+            let taken = usize::try_from(left).map_or(unread, |left| left.min(unread));
+            let arrival = self.arrival_of_next(taken);
+            on_data(arrival, &self.unread()[..taken]);
             self.take(taken);
             left -= taken as u64;
         }

@@ -4,12 +4,14 @@
 //! and the reply a usual one; [`Scripted`] replays replies written beforehand, for tests. [`deliver`] hands something to
 //! another server. Only this room knows ureq.
 
+mod batch;
 mod buffers;
 mod chunked;
 mod deliver;
 mod direct;
 mod endpoint;
 mod http;
+mod lateness;
 mod line;
 mod marks;
 mod network;
@@ -109,6 +111,8 @@ pub struct Trace {
     pub read_delays: Vec<Duration>,
     /// Reads of the reply, stamped or not.
     pub reads: u64,
+    /// Those of them that brought bytes of its body.
+    pub body_reads: u64,
     /// Bytes written, TLS and heads included.
     pub bytes_sent: u64,
     /// Bytes read, TLS and heads included.

@@ -49,6 +49,7 @@ impl Backend for Scripted<'_> {
                     on_chunk(Chunk::Head(Head { status: *status, headers: &headers }));
                 }
                 Step::Body(bytes) => {
+                    trace.body_reads += 1;
                     trace.bytes_received += bytes.len() as u64;
                     on_chunk(Chunk::Body {
                         arrival: Arrival::exact(self.clock.now()),

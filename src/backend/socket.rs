@@ -57,6 +57,14 @@ impl Socket {
         Ok(Self::Unix(stream))
     }
 
+    /// The addresses of both ends, this machine's first; `None` of a Unix socket.
+    pub fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok().zip(stream.peer_addr().ok()),
+            Self::Unix(_) => None,
+        }
+    }
+
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.set_read_timeout(timeout),

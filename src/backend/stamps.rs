@@ -1,19 +1,20 @@
 //! Reading from a socket with the kernel's own time of arrival (Linux `SO_TIMESTAMPNS`, no privilege needed).
 //!
 //! A stamp taken after `read` returns is as late as the thread that takes it; the kernel stamps a segment when it comes
-//! in. What a read joins from several segments carries the last one's stamp. On systems without such stamps, and where
-//! one is missing or makes no sense, the time after the read stands in.
+//! in. What a read joins from several segments carries the last one's stamp, so it is the latest moment for what is in
+//! front of it. On systems without such stamps, and where one is missing or makes no sense, the time after the read
+//! stands in.
 
 use std::io;
 
 use super::socket::Socket;
-use crate::clock::{Clock, KernelClock, Moment, SystemClock};
+use crate::clock::{Arrival, Clock, KernelClock, Moment, SystemClock};
 
 /// When the bytes of a read came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
-    /// The kernel's stamp, or else the time after the read.
-    pub at: Moment,
+    /// When the last of them came: the kernel's stamp, or else the time after the read.
+    pub arrival: Arrival,
     /// The time after the read.
     pub read: Moment,
     /// Whether the kernel stamped it.
@@ -34,15 +35,18 @@ impl StampedReader {
         Self { control: enable(socket), clock: KernelClock::default() }
     }
 
-    /// Reads once.
+    /// Reads once. What is read came after `after`.
     ///
     /// # Errors
     /// Those of the system's read.
-    pub fn read(&mut self, socket: &Socket, room: &mut [u8]) -> io::Result<(usize, Stamp)> {
+    pub fn read(&mut self, socket: &Socket, room: &mut [u8], after: Moment) -> io::Result<(usize, Stamp)> {
         let (bytes, stamp) = receive(socket, room, &mut self.control)?;
         let read = SystemClock.now();
-        let kernel = stamp.and_then(|stamp| self.clock.moment(stamp, read));
-        Ok((bytes, Stamp { at: kernel.unwrap_or(read), read, is_kernel: kernel.is_some() }))
+        let kernel = stamp.and_then(|stamp| self.clock.arrival(stamp, after, read));
+        Ok((
+            bytes,
+            Stamp { arrival: kernel.unwrap_or(Arrival::exact(read)), read, is_kernel: kernel.is_some() },
+        ))
     }
 }
 
@@ -124,9 +128,9 @@ mod tests {
         server.write_all(b"segment").expect("sent");
         let sent = SystemClock.now();
         thread::sleep(late);
-        let (bytes, arrival) = reader.read(client, &mut [0; 64]).expect("read");
+        let (bytes, stamp) = reader.read(client, &mut [0; 64], before).expect("read");
         assert_eq!(bytes, 7);
-        (before, sent, arrival)
+        (before, sent, stamp)
     }
 
     #[test]
@@ -137,15 +141,15 @@ mod tests {
         // the system begins to stamp a little after it was asked to
         let stamped = (0..50)
             .map(|_| late_read((&client, &mut server), &mut reader, late))
-            .find(|(.., arrival)| arrival.is_kernel);
-        let (before, sent, arrival) = stamped.expect("Linux stamps what comes in");
+            .find(|(.., stamp)| stamp.is_kernel);
+        let (before, sent, stamp) = stamped.expect("Linux stamps what comes in");
         // loopback delivers within the send; the clocks agree within far less
         let slack = Duration::from_millis(10);
         assert!(
-            arrival.at + slack >= before && sent + slack >= arrival.at,
-            "{before:?} {sent:?} {arrival:?}"
+            stamp.arrival.at + slack >= before && sent + slack >= stamp.arrival.at,
+            "{before:?} {sent:?} {stamp:?}"
         );
-        assert!(arrival.read.since(arrival.at) + slack >= late, "{arrival:?}");
+        assert!(stamp.read.since(stamp.arrival.at) + slack >= late, "{stamp:?}");
     }
 
     #[test]
@@ -153,7 +157,7 @@ mod tests {
         let (client, server) = pair();
         let mut reader = StampedReader::new(&client);
         drop(server);
-        let (bytes, arrival) = reader.read(&client, &mut [0; 8]).expect("read");
-        assert_eq!((bytes, arrival.is_kernel), (0, false));
+        let (bytes, stamp) = reader.read(&client, &mut [0; 8], Moment::default()).expect("read");
+        assert_eq!((bytes, stamp.is_kernel), (0, false));
     }
 }

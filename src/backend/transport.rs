@@ -17,6 +17,7 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Error, Timeout};
 
+use super::batch::Witnesses;
 use super::buffers::GrowingBuffers;
 use super::line::{Line, SharedLine};
 use super::marks::{Cause, Phase, note, note_io};
@@ -24,6 +25,8 @@ use super::network::{Network, host_and_port};
 use super::proxy::Proxy;
 use super::socket::Socket;
 use crate::clock::{Clock, SystemClock};
+use crate::heartbeat::Beats;
+use crate::keeper::Keeper;
 
 /// Resolves each server once and shares the answer between all agents, until a connection to it fails.
 #[derive(Clone, Debug)]
@@ -106,6 +109,35 @@ pub struct ProbeConnector {
     pub network: Arc<Network>,
     /// Whether the connection being made is not wanted any more.
     pub given_up: Arc<AtomicBool>,
+    /// Sees each segment that servers send; `None` without one.
+    pub keeper: Option<Keeper>,
+    /// Know when this client stood still.
+    pub beats: Beats,
+}
+
+impl ProbeConnector {
+    /// Connects to the first address that answers, within the connect timeout for all of them together.
+    fn connect_any(&self, addresses: &[SocketAddr]) -> io::Result<Socket> {
+        let mut result = Err(ErrorKind::AddrNotAvailable.into());
+        for address in addresses {
+            if let Some(Err(problem)) = self.keeper.as_ref().map(|keeper| keeper.watch(*address)) {
+                log::debug!("keeper of stamps: {problem}");
+            }
+            result = connect_within(|left| Socket::to_address(address, left, &self.given_up));
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+
+    /// Who can say when bytes of this connection came.
+    fn witnesses(&self, socket: &Socket) -> Witnesses {
+        let ends = socket.ends();
+        let claim =
+            self.keeper.as_ref().zip(ends).map(|(keeper, (own, server))| keeper.connection(own, server));
+        Witnesses { claim, beats: self.beats.clone() }
+    }
 }
 
 impl Connector<()> for ProbeConnector {
@@ -120,7 +152,7 @@ impl Connector<()> for ProbeConnector {
         let network = &*self.network;
         let connected = match &network.unix_socket {
             Some(path) => connect_within(|left| Socket::to_path(path, left)),
-            None => connect_any(&details.addrs, &self.given_up),
+            None => self.connect_any(&details.addrs),
         };
         let socket = Arc::new(connected.map_err(|error| not_connected(error, network))?);
         note(|marks| marks.trace.reused = Some(false));
@@ -128,7 +160,8 @@ impl Connector<()> for ProbeConnector {
         let weak: Weak<dyn ShutdownHandle> = Arc::downgrade(&handle);
         (details.register_shutdown)(weak)?;
         let (input, output) = (details.config.input_buffer_size(), details.config.output_buffer_size());
-        let mut line = Line::new(socket, input);
+        let witnesses = self.witnesses(&socket);
+        let mut line = Line::new(socket, input, witnesses);
         if let Some(proxy) = &network.proxy {
             note(|marks| marks.phase = Phase::Tunnel);
             let opened = proxy.open_tunnel(&mut line, details.uri);
@@ -143,20 +176,9 @@ impl Connector<()> for ProbeConnector {
             buffers: GrowingBuffers::new(input, output),
             is_tls: details.needs_tls(),
             head_end: HeadEnd::default(),
+            record_end: RecordEnd::default(),
         }))
     }
-}
-
-/// Connects to the first address that answers, within the connect timeout for all of them together.
-fn connect_any(addresses: &[SocketAddr], given_up: &AtomicBool) -> io::Result<Socket> {
-    let mut result = Err(ErrorKind::AddrNotAvailable.into());
-    for address in addresses {
-        result = connect_within(|left| Socket::to_address(address, left, given_up));
-        if result.is_ok() {
-            break;
-        }
-    }
-    result
 }
 
 /// Connects in what is left of the time for it.
@@ -193,6 +215,7 @@ pub struct ProbeTransport {
     /// Whether its bytes are those of TLS, which have no heads.
     is_tls: bool,
     head_end: HeadEnd,
+    record_end: RecordEnd,
 }
 
 impl Transport for ProbeTransport {
@@ -220,15 +243,24 @@ impl Transport for ProbeTransport {
             let size = self.buffers.input().len();
             return Err(Error::LargeResponseHeader(size, size));
         }
-        let unread = line.receive_for_ureq()?;
+        line.receive_for_ureq()?;
+        let unread = line.unread();
         if unread.is_empty() {
             return Ok(false);
         }
         let fitting = &unread[..unread.len().min(room.len())];
-        let has_head = !self.is_tls && !note(|marks| marks.in_body);
-        let given = if has_head { self.head_end.within(fitting) } else { fitting.len() };
+        let in_body = note(|marks| marks.in_body);
+        let is_joined = line.may_be_joined();
+        let given = match (self.is_tls, in_body) {
+            // what came apart is given apart, each with its moment
+            (true, _) if is_joined => self.record_end.within(fitting),
+            (true, _) => self.record_end.pass(fitting),
+            (false, true) if is_joined => event_end(fitting),
+            (false, true) => fitting.len(),
+            (false, false) => self.head_end.within(fitting),
+        };
         room[..given].copy_from_slice(&fitting[..given]);
-        line.take(given);
+        line.take_for_ureq(given);
         self.buffers.input_appended(given);
         Ok(true)
     }
@@ -262,9 +294,91 @@ impl HeadEnd {
     }
 }
 
+/// The end of the first event of a stream, or of all there is.
+fn event_end(bytes: &[u8]) -> usize {
+    let blank_line = bytes.windows(2).position(|two| two == b"\n\n");
+    blank_line.map_or(bytes.len(), |at| at + 2)
+}
+
+/// Finds the end of a TLS record (RFC 8446, section 5.1), wherever records are cut.
+#[derive(Debug, Default)]
+struct RecordEnd {
+    /// As much as has come of the head of a record.
+    head: [u8; 5],
+    come: usize,
+    /// What is to come of the record behind its head.
+    left: usize,
+}
+
+impl RecordEnd {
+    /// How many of these bytes belong to the present record.
+    fn within(&mut self, bytes: &[u8]) -> usize {
+        let mut used = 0;
+        while used < bytes.len() {
+            if self.left == 0 {
+                self.head[self.come] = bytes[used];
+                self.come += 1;
+                used += 1;
+                if self.come < self.head.len() {
+                    continue;
+                }
+                self.come = 0;
+                self.left = usize::from(u16::from_be_bytes([self.head[3], self.head[4]]));
+            } else {
+                let part = self.left.min(bytes.len() - used);
+                self.left -= part;
+                used += part;
+            }
+            if self.left == 0 {
+                return used;
+            }
+        }
+        used
+    }
+
+    /// Goes over all of them.
+    fn pass(&mut self, bytes: &[u8]) -> usize {
+        let mut used = 0;
+        while used < bytes.len() {
+            used += self.within(&bytes[used..]);
+        }
+        used
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_ends_where_its_head_says_wherever_it_is_cut() {
+        let records =
+            [&[23, 3, 3, 0, 4][..], b"data", &[21, 3, 3, 0, 0], &[23, 3, 3, 1, 0], &[7; 256]].concat();
+        for cut in 0..=records.len() {
+            let mut end = RecordEnd::default();
+            let (mut ends, mut at) = (Vec::new(), 0);
+            for part in [&records[..cut], &records[cut..]] {
+                let mut from = 0;
+                while from < part.len() {
+                    let used = end.within(&part[from..]);
+                    (from, at) = (from + used, at + used);
+                    ends.push(at);
+                }
+            }
+            ends.retain(|end| *end != cut || [9, 14, records.len()].contains(end));
+            assert_eq!(ends, [9, 14, records.len()], "cut at {cut}");
+            let mut end = RecordEnd::default();
+            assert_eq!(end.pass(&records[..cut]) + end.pass(&records[cut..]), records.len());
+            assert_eq!((end.left, end.come), (0, 0));
+        }
+    }
+
+    #[test]
+    fn an_event_ends_with_its_blank_line() {
+        for (bytes, want) in [("data: a\n\ndata: b\n\n", 9), ("data: a\n", 8), ("\n\n", 2), ("", 0)] {
+            assert_eq!(event_end(bytes.as_bytes()), want, "{bytes:?}");
+        }
+    }
 
     #[test]
     fn a_head_ends_with_its_empty_line_wherever_it_is_cut() {

@@ -11,12 +11,15 @@ use error_limit::ErrorLimit;
 
 use crate::accuracy::Calibration;
 use crate::backend::{Backend, Client, Request, Settings};
-use crate::clock::{Clock, Date, Stop, SystemClock, stop_pair};
+use crate::clock::{Clock, Date, Moment, Stop, SystemClock, stop_pair};
 use crate::engine::{self, Setup};
 use crate::error::Error;
 use crate::failure::FailureKind;
-use crate::health::{Environment, Evidence, Health, Machine};
+use crate::health::{Environment, Evidence, Health, Machine, StoodStill};
+use crate::heartbeat::{Heartbeat, Standstill};
+use crate::keeper::{self, Keeper};
 use crate::plan::{Draft, Extent, Given, Plan, ScheduleHash, defaults};
+use crate::priority::Granted;
 use crate::record::Sink;
 use crate::report::{self, DetailLog, LOG_SCHEMA, LogHead, OutputFile, RecordLog, Report, SCHEMA, Tool};
 use crate::secret::{self, Secret};
@@ -46,7 +49,10 @@ pub struct Run<'a, 'b> {
 /// When the requests cannot be built or the threads not be started. Failed requests are no error: they are counted in
 /// the report.
 pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
+    let keeper = keeper(plan)?;
+    let (heart, granted) = (Heartbeat::start(), Granted::of(plan.client_priority));
     let client = Client::new(plan.server.clone()).map_err(Error::Server)?;
+    let client = client.with_witnesses(keeper.as_ref().ok().cloned(), heart.beats());
     let workload = Workload::new(&plan.request, &plan.prompt, plan.unique_prompts.then_some(plan.seed));
     let secrets = plan.secrets();
     let (stopper, stop) = stop_pair();
@@ -59,6 +65,8 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         dialect: plan.request.dialect,
         secrets: &secrets,
         seed: plan.seed,
+        priority: granted.priority,
+        beats: &heart.beats(),
         clock: &SystemClock,
         stop: &stop,
         stopped_as: &stopped_as,
@@ -66,6 +74,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         save_responses: plan.save_responses,
     };
     let environment = Environment::here();
+
     let watch = run.server_metrics.then(|| Watch::begin(&client, &plan.server.endpoint.url));
     let (started, began, before) = (Date::now(), SystemClock.now(), Machine::now());
     let mut tally = Tally::new(plan.load.full()).with_slos(&plan.slos);
@@ -112,7 +121,12 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         run_queue: threads.run_queue,
         summary: &summary,
     };
-    let health = Health::judge(&evidence, &plan.health_limits);
+    let health = Health {
+        keeper: Some(keeper::Account::of(&keeper)),
+        client_priority: Some(granted),
+        standstills: heart.beats().standstills().iter().map(|one| stood_still(one, origin)).collect(),
+        ..Health::judge(&evidence, &plan.health_limits)
+    };
     let schedule = schedule(plan, complete, succeeded.saturating_add(failed));
     let (server, watched) =
         watch.map_or((None, vec![]), |watch| watch.end(succeeded, failed, origin, run.stop));
@@ -135,6 +149,29 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         warnings,
     }
     .judged())
+}
+
+/// The keeper that the plan asks for, or why there is none.
+fn keeper(plan: &Plan) -> Result<Result<Keeper, String>, Error> {
+    if plan.keeper == keeper::Mode::Off {
+        return Ok(Err("it was not asked for".to_owned()));
+    }
+    if plan.server.network.unix_socket.is_some() && plan.keeper == keeper::Mode::Auto {
+        return Ok(Err("nothing passes a network on the way to a Unix socket".to_owned()));
+    }
+    match Keeper::start() {
+        Err(why) if plan.keeper == keeper::Mode::On => Err(Error::Server(format!("--keeper on: {why}"))),
+        keeper => Ok(keeper),
+    }
+}
+
+fn stood_still(one: &Standstill, origin: Moment) -> StoodStill {
+    let start_s = if one.from < origin {
+        -origin.since(one.from).as_secs_f64()
+    } else {
+        one.from.since(origin).as_secs_f64()
+    };
+    StoodStill { start_s, seconds: one.until.since(one.from).as_secs_f64() }
 }
 
 /// Time for the workers to start and to take up their first jobs, so that these are not late for that.

@@ -180,6 +180,12 @@ pub struct Flags {
     /// ask the server to count the tokens of every event, for exact ITL
     #[argh(switch)]
     pub continuous_usage: bool,
+    /// see each segment of a reply as the kernel does, so that times are right however late this client reads: auto, on or off; takes CAP_NET_RAW, which root and most containers have (default: auto, where it is permitted)
+    #[argh(option, arg_name = "WHEN")]
+    pub keeper: Option<String>,
+    /// run this client's threads before others, so that it reads and sends in time: normal or high; takes CAP_SYS_NICE (default: normal)
+    #[argh(option, arg_name = "NAME")]
+    pub client_priority: Option<String>,
     /// before each run, find out the client's own share in its times: one request shows the server's pace, and up to 10 s of the same load go to a simulated server that logs the truth
     #[argh(switch)]
     pub calibrate: bool,

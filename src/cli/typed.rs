@@ -55,6 +55,8 @@ impl Typed {
             unique_prompts: flags.unique_prompts.then_some(true),
             fail_on_length: flags.fail_on_length.then_some(true),
             save_responses: given("--save-responses", flags.save_responses.then_some(true)),
+            keeper: self.read("--keeper", flags.keeper.as_ref(), str::parse),
+            client_priority: self.read("--client-priority", flags.client_priority.as_ref(), str::parse),
             calibrate: flags.calibrate.then_some(true),
             max_tokens: self.whole("--max-tokens", flags.max_tokens.as_ref()),
             temperature: self.read("--temperature", flags.temperature.as_ref(), number),

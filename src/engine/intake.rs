@@ -18,7 +18,6 @@ pub struct Intake {
     status: Option<u16>,
     body: Body,
     seen: Seen,
-    reads: u64,
     last_body: Option<Arrival>,
     timings: Vec<(String, f64)>,
     retry_after: Option<Duration>,
@@ -61,7 +60,6 @@ impl Intake {
             status: None,
             body,
             seen,
-            reads: 0,
             last_body: None,
             timings: Vec::new(),
             retry_after: None,
@@ -105,7 +103,6 @@ impl Intake {
     }
 
     fn take_body(&mut self, arrival: Arrival, bytes: &[u8]) {
-        self.reads += 1;
         self.last_body = Some(arrival);
         match &mut self.body {
             Body::Unknown | Body::Encoded(_) => {}
@@ -149,7 +146,7 @@ impl Intake {
             },
             token_events: self.seen.token_events,
             events: answer.events,
-            reads: self.reads,
+            reads: trace.body_reads,
             unstamped_reads: trace.reads.saturating_sub(trace.read_delays.len() as u64),
             connection: connection(&trace),
             read_delays: trace.read_delays,

@@ -21,7 +21,9 @@ use crate::backend::{Backend, Request};
 use crate::clock::{Clock, Moment, RunQueue, Stop};
 use crate::error::Error;
 use crate::failure::{Failure, FailureKind};
+use crate::heartbeat::Beats;
 use crate::plan::{Load, Phases};
+use crate::priority::{self, Priority};
 use crate::record::{FinishReason, Outcome, Phase, Pulse, Record, Sink};
 use crate::secret::{Secret, redacted};
 use crate::units::show_counted;
@@ -59,6 +61,10 @@ pub struct Setup<'a> {
     pub secrets: &'a [Secret],
     /// The run's time.
     pub clock: &'a dyn Clock,
+    /// How soon the workers are to be run.
+    pub priority: Priority,
+    /// Know when this client stood still.
+    pub beats: &'a Beats,
     /// Ends the run early: no further request is sent, and those under way are given up after the grace, or at once if
     /// the stop is urgent.
     pub stop: &'a Stop,
@@ -219,6 +225,10 @@ fn work(
     token_events: &Count,
 ) {
     let setup = floor.setup;
+    if setup.priority == Priority::High {
+        // whether it is granted was found out before
+        let _ = priority::raise_this_thread();
+    }
     while let Some((job, was_idle)) = seat.take() {
         let now = setup.clock.now();
         // a worker that was idle and woke up late was there all the same
@@ -305,6 +315,7 @@ fn attempt(
         token_events.store(before + intake.token_events(), Ordering::Relaxed);
     });
     let mut record = intake.into_record(job.id, phase, moments, exchange, setup.clock.now());
+    record.stood_still = setup.beats.stood_still(record.moments.started, record.moments.end);
     if let Some(response) = &mut record.response {
         response.redact(setup.secrets);
     }

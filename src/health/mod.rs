@@ -17,6 +17,8 @@ pub use machine::{Machine, Ticks, load_average};
 
 use crate::clock::RunQueue;
 use crate::failure::FailureKind;
+use crate::keeper;
+use crate::priority;
 use crate::summary::Summary;
 use crate::units::ratio;
 
@@ -69,6 +71,24 @@ pub struct Health {
     pub peak_rss_bytes: Option<u64>,
     /// Everything that was looked at, with its limits; worst first.
     pub checks: Vec<Checked>,
+    /// Whether each segment was seen as it came in; `None` in results of versions that did not tell it.
+    #[serde(default)]
+    pub keeper: Option<keeper::Account>,
+    /// How soon the client's threads were run; likewise.
+    #[serde(default)]
+    pub client_priority: Option<priority::Granted>,
+    /// When the whole client stood still: stopped, paused or starved.
+    #[serde(default)]
+    pub standstills: Vec<StoodStill>,
+}
+
+/// A time in which the whole client stood still.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoodStill {
+    /// When it began, seconds after the run's first request, less where it came before.
+    pub start_s: f64,
+    /// How long it lasted at most, seconds.
+    pub seconds: f64,
 }
 
 /// One check of a run.
@@ -127,6 +147,9 @@ impl Health {
             cpu_share: evidence.cpu_share(),
             peak_rss_bytes: evidence.after.peak_rss_bytes,
             checks,
+            keeper: None,
+            client_priority: None,
+            standstills: vec![],
         }
     }
 }

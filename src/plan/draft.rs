@@ -12,6 +12,8 @@ use super::{Extent, NetworkDraft, Threshold};
 use crate::arrivals::Shape;
 use crate::error::Mistake;
 use crate::health;
+use crate::keeper;
+use crate::priority::Priority;
 use crate::secret::Secret;
 use crate::summary::Slo;
 use crate::wire::Dialect;
@@ -124,6 +126,10 @@ pub struct Draft {
     pub unique_prompts: Option<bool>,
     pub fail_on_length: Option<bool>,
     pub save_responses: Option<Given<bool>>,
+    /// Whether the client looks at each segment that comes in.
+    pub keeper: Option<Given<keeper::Mode>>,
+    /// How soon its threads are to be run.
+    pub client_priority: Option<Given<Priority>>,
     /// Whether to find out the client's own share before each run; no plan knows of it.
     pub calibrate: Option<bool>,
     pub max_tokens: Option<Given<u64>>,
@@ -217,6 +223,8 @@ impl Draft {
             unique_prompts: self.unique_prompts.or(base.unique_prompts),
             fail_on_length: self.fail_on_length.or(base.fail_on_length),
             save_responses: self.save_responses.or(base.save_responses),
+            keeper: self.keeper.or(base.keeper),
+            client_priority: self.client_priority.or(base.client_priority),
             calibrate: self.calibrate.or(base.calibrate),
             max_tokens: self.max_tokens.or(base.max_tokens),
             temperature: self.temperature.or(base.temperature),

@@ -38,6 +38,8 @@ pub use threshold::{Operator, Rule, Threshold};
 use crate::arrivals::{Arrivals, Shape};
 use crate::backend::{Destination, Network, Settings};
 use crate::health;
+use crate::keeper;
+use crate::priority::Priority;
 use crate::secret::{self, Secret};
 use crate::summary::Full;
 pub use crate::summary::Slo;
@@ -112,6 +114,12 @@ pub struct Plan {
     /// Whether what the model says is kept with each request; no part of what tells plans apart.
     #[serde(default)]
     pub save_responses: bool,
+    /// Whether the client looks at each segment that comes in; no part of what tells plans apart.
+    #[serde(default)]
+    pub keeper: keeper::Mode,
+    /// How soon the client's threads are to be run; likewise.
+    #[serde(default)]
+    pub client_priority: Priority,
     /// How much is asked at once, and for how long.
     pub load: Load,
     /// Above which values of its own the client calls a run DEGRADED or INVALID.

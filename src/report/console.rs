@@ -6,7 +6,8 @@ use super::Report;
 use super::table::{line, painted, print_table, table};
 use super::words::{UNKNOWN, count, goodput, judgement, number, share, statistics, success};
 use crate::analysis::{Judgement, Outcome, remarks};
-use crate::health::{Health, Verdict};
+use crate::health::{Health, StoodStill, Verdict};
+use crate::keeper::{self, Sighted};
 use crate::plan::shown_labels;
 use crate::summary::{RetryAfter, Summary};
 use crate::text::printable;
@@ -387,7 +388,38 @@ fn client(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)?;
     row("Client", &parts.join("; "), out)?;
     let has_address = report.plan.server.network.unix_socket.is_none();
-    row("Clock", &stamps(&report.summary, has_address), out)
+    row("Clock", &stamps(&report.summary, has_address), out)?;
+    report.health.keeper.as_ref().map_or(Ok(()), |keeper| row("Keeper", &kept(keeper), out))?;
+    match stood_still(&report.health.standstills) {
+        Some(times) => row("Stood still", &times, out),
+        None => Ok(()),
+    }
+}
+
+/// Whether each segment was seen.
+fn kept(keeper: &keeper::Account) -> String {
+    let Sighted { packets, lost, .. } = keeper.sighted;
+    match (&keeper.why_not, lost) {
+        (Some(why), _) => format!("off, so segments that waited for a late read are not told apart: {why}"),
+        (None, 0) => format!("saw {} as they came in", show_counted(packets, "segment")),
+        (None, lost) => {
+            format!(
+                "saw {} as they came in; {} had no room",
+                show_counted(packets, "segment"),
+                show_count(lost)
+            )
+        }
+    }
+}
+
+/// How often this client stood still, and for how long; `None` if it never did.
+fn stood_still(standstills: &[StoodStill]) -> Option<String> {
+    let longest = standstills.iter().map(|one| one.seconds).fold(0.0, f64::max);
+    let all: f64 = standstills.iter().map(|one| one.seconds).sum();
+    let (times, longest) = (show_counted(standstills.len() as u64, "time"), significant(longest * 1e3));
+    let all = significant(all);
+    (!standstills.is_empty())
+        .then(|| format!("this client did not run {times}, {all} s in all, {longest} ms at most"))
 }
 
 /// Whose moments the times are made of, and how late this client was itself.

@@ -29,13 +29,15 @@ pub struct Incoming<'a> {
     clock: KernelClock,
     /// Of the last read.
     arrival: Option<Moment>,
+    /// When that read returned.
+    read: Moment,
 }
 
 impl<'a> Incoming<'a> {
     /// Looks for stamps where a log is kept; nothing else needs them.
     pub fn new(stream: &'a TcpStream, behavior: &Behavior) -> Self {
         let control = if behavior.keep_log { room() } else { Vec::new() };
-        Self { stream, control, clock: KernelClock::default(), arrival: None }
+        Self { stream, control, clock: KernelClock::default(), arrival: None, read: Moment::default() }
     }
 
     /// When the bytes read last came in, by the kernel's stamp; the present where there is none.
@@ -51,7 +53,9 @@ impl Read for Incoming<'_> {
         }
         let (count, stamp) = receive(self.stream, into, &mut self.control)?;
         let now = SystemClock.now();
-        self.arrival = Some(stamp.and_then(|stamp| self.clock.moment(stamp, now)).unwrap_or(now));
+        self.arrival =
+            Some(stamp.and_then(|stamp| self.clock.arrival(stamp, self.read, now)).map_or(now, |a| a.at));
+        self.read = now;
         Ok(count)
     }
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// The rooms, lowest first. A room uses itself and the levels before its own; rooms of one level do not meet.
 const LEVELS: &[&[&str]] = &[
-    &["clock", "error", "random", "secret", "stats", "text", "units"],
-    &["arrivals", "failure", "scrape"],
+    &["clock", "error", "priority", "random", "secret", "stats", "text", "units"],
+    &["arrivals", "failure", "heartbeat", "keeper", "scrape"],
     &["wire"],
     &["record"],
     &["backend", "observe", "summary", "workload"],
@@ -62,7 +62,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("argh", &["cli"]),
     ("base64", &["backend", "report", "summary"]),
     ("comfy_table", &["report"]),
-    ("crossbeam_channel", &["clock", "engine", "selftest", "sim"]),
+    ("crossbeam_channel", &["clock", "engine", "heartbeat", "keeper", "selftest", "sim"]),
     ("csv", &["report"]),
     ("env_logger", &["main"]),
     ("flate2", &["rebuild", "report", "sim"]),
@@ -72,8 +72,8 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("jiff", &["clock"]),
     ("log", &[]),
     ("memchr", &["cli", "observe", "wire"]),
-    ("nix", &["backend", "health", "sim"]),
-    ("parking_lot", &["backend", "clock", "engine", "report", "sim", "watch"]),
+    ("nix", &["backend", "health", "keeper", "sim"]),
+    ("parking_lot", &["backend", "clock", "engine", "heartbeat", "keeper", "report", "sim", "watch"]),
     ("rand", &["random", "sim", "workload"]),
     ("rand_chacha", &["random", "sim"]),
     ("rand_distr", &["arrivals"]),
@@ -84,8 +84,10 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("serde_json", &[]),
     ("sha2", &["plan"]),
     ("signal_hook", &["main"]),
+    ("socket2", &["keeper"]),
     ("tempfile", &["report", "selftest"]),
     ("thiserror", &["error"]),
+    ("thread_priority", &["priority"]),
     ("ureq", &["backend"]),
 ];
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -13,7 +13,9 @@ use vllm_loadgen::backend::{Backend, Canceller, Chunk, Exchange, Request, Script
 use vllm_loadgen::clock::{ManualClock, Stop, SystemClock, stop_pair};
 use vllm_loadgen::engine::{self, Setup};
 use vllm_loadgen::failure::{Failure, FailureKind};
+use vllm_loadgen::heartbeat::Beats;
 use vllm_loadgen::plan::{Extent, Load, Slo};
+use vllm_loadgen::priority::Priority;
 use vllm_loadgen::record::{ItlSource, Outcome, Phase};
 use vllm_loadgen::summary::{Full, Tally, Window};
 use vllm_loadgen::units::Rate;
@@ -22,6 +24,8 @@ use vllm_loadgen::{Record, Sink};
 
 /// Nobody says what requests are given up as.
 static NOT_SAID: OnceLock<FailureKind> = OnceLock::new();
+/// Nothing is known to have stood still.
+static NO_BEATS: LazyLock<Beats> = LazyLock::new(Beats::default);
 
 #[derive(Default)]
 struct Records(Vec<Record>);
@@ -65,6 +69,8 @@ fn run_with<'a>(
         clock,
         stop,
         stopped_as: &NOT_SAID,
+        priority: Priority::Normal,
+        beats: &NO_BEATS,
         fail_on_length: false,
         save_responses: false,
     };
@@ -373,6 +379,8 @@ fn run_mute(load: &Load, halt: Halt) -> Vec<Record> {
         clock: &SystemClock,
         stop: &stop,
         stopped_as: &NOT_SAID,
+        priority: Priority::Normal,
+        beats: &NO_BEATS,
         fail_on_length: false,
         save_responses: false,
     };
@@ -541,6 +549,8 @@ fn run_starved(load: &Load) -> Vec<Record> {
         clock: &clock,
         stop: &stop,
         stopped_as: &NOT_SAID,
+        priority: Priority::Normal,
+        beats: &NO_BEATS,
         fail_on_length: false,
         save_responses: false,
     };
@@ -650,6 +660,8 @@ proptest! {
             lead: Duration::ZERO,
             request: &request, backend: &backend, dialect: Dialect::Chat, secrets: &[], seed: 7, clock: &SystemClock, stop: &stop,
             stopped_as: &NOT_SAID,
+        priority: Priority::Normal,
+        beats: &NO_BEATS,
         fail_on_length: false,
         save_responses: false,
         };

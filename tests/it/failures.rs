@@ -212,10 +212,12 @@ fn what_is_not_http() {
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\n{}\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{}\r\n0\r\n\r\n",
     ] {
+        // what stands before a mistake in a chunk has come all the same
+        let before = if reply.contains("\r\n1\r\n{") { "{" } else { "" };
         let url = server(move |_, mut stream| answer(&mut stream, reply));
         let (exchange, body) = exchange(settings(&url));
         assert_eq!(exchange.result.map_err(|f| f.kind), Err(FailureKind::Protocol), "{reply:?}");
-        assert_eq!(body, b"", "{reply:?}");
+        assert_eq!(String::from_utf8_lossy(&body), before, "{reply:?}");
     }
 }
 

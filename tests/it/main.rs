@@ -12,6 +12,7 @@ mod faults;
 mod framing;
 mod gates;
 mod labels;
+mod late;
 mod monitoring;
 mod network;
 mod outputs;

@@ -60,8 +60,7 @@ pub fn exchange(bytes: &[u8]) {
     let (body, status, end) = received(Kept::No, &[reply]);
     let (cut_body, cut_status, cut_end) = received(Kept::No, &[&reply[..cut], &reply[cut..]]);
     assert_eq!((cut_status, cut_end), (status, end));
-    // of a segment with a mistake nothing is taken, not even what stands before it
-    assert!(cut_body.starts_with(&body) && (end.is_err() || body == cut_body), "{body:?} {cut_body:?}");
+    assert_eq!(cut_body, body);
     // without a byte of a reply a kept connection is a stale one
     if !reply.is_empty() {
         assert_eq!(received(Kept::Yes, &[reply]), (body, status, end));

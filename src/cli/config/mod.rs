@@ -24,8 +24,8 @@ use crate::secret::Secret;
 use crate::text::{nearest, printable};
 use values::{
     BROKEN_ESCAPE, above_0, arrival, boolean, dialect, duration, duration_from_0, extent, filled, from_0,
-    goodput, is_no, json, list, number_above_0, path, ramp_up, rate, share, stages, temperature, text, texts,
-    threshold,
+    goodput, is_no, json, keeper, list, number_above_0, path, priority, ramp_up, rate, share, stages,
+    temperature, text, texts, threshold,
 };
 
 const MAX_BYTES: usize = 16 << 20;
@@ -48,7 +48,7 @@ const SERVER: [&str; 15] = [
     "unix_socket",
     "proxy",
 ];
-const BENCHMARK: [&str; 34] = [
+const BENCHMARK: [&str; 36] = [
     "health_limits",
     "max_concurrent_requests",
     "default_prompt",
@@ -61,6 +61,8 @@ const BENCHMARK: [&str; 34] = [
     "unique_prompts",
     "fail_on_length",
     "save_responses",
+    "keeper",
+    "client_priority",
     "calibrate",
     "extra_body",
     "duration",
@@ -237,6 +239,8 @@ impl<'t> Reading<'t> {
         draft.unique_prompts = self.switch(of.take("unique_prompts"));
         draft.fail_on_length = self.switch(of.take("fail_on_length"));
         draft.save_responses = self.read(of.take("save_responses"), boolean);
+        draft.keeper = self.read(of.take("keeper"), keeper);
+        draft.client_priority = self.read(of.take("client_priority"), priority);
         draft.calibrate = self.switch(of.take("calibrate"));
         draft.extra_body = self.extra_body(of.take("extra_body"));
         draft.duration = self.read(of.take("duration"), duration);

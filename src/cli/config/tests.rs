@@ -74,7 +74,7 @@ fn keys_of_our_own_are_read() {
         r#"{"server": {"api": "completions", "timeout": "90s", "connect_timeout": 0.5, "idle_timeout": 1e1,
                 "headers": {"X-Team": "a", "X-Id": "b"}},
                 "benchmark": {"max_tokens": 16, "temperature": 0, "ignore_eos": true, "stream": false,
-                "continuous_usage": true, "unique_prompts": false, "fail_on_length": true, "save_responses": true, "calibrate": true,
+                "continuous_usage": true, "unique_prompts": false, "fail_on_length": true, "save_responses": true, "keeper": "on", "client_priority": "high", "calibrate": true,
                 "extra_body": {"top_p": 0.9, "stop": null},
                 "duration": "1.5m", "warmup": 0, "seed": 18446744073709551615},
                 "test_scenarios": [{"name": "n", "completions": [1], "prompt": "p", "threads": 2,
@@ -94,6 +94,8 @@ fn keys_of_our_own_are_read() {
     assert_eq!(draft.continuous_usage, Some(true));
     assert_eq!((draft.unique_prompts, draft.fail_on_length), (Some(false), Some(true)));
     assert!(value(draft.save_responses));
+    assert_eq!(value(draft.keeper), crate::keeper::Mode::On);
+    assert_eq!(value(draft.client_priority), crate::priority::Priority::High);
     assert_eq!(draft.calibrate, Some(true));
     assert_eq!(Value::Object(value(draft.extra_body)), serde_json::json!({"top_p": 0.9, "stop": null}));
     assert_eq!(value(draft.duration), Duration::from_secs(90));

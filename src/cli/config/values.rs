@@ -8,7 +8,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::arrivals::Shape;
+use crate::keeper::Mode;
 use crate::plan::{ArrivalName, Extent, Slo, Threshold};
+use crate::priority::Priority;
 use crate::text::printable;
 use crate::units::{Rate, parse_duration, parse_share};
 use crate::wire::Dialect;
@@ -154,6 +156,14 @@ pub fn threshold(raw: &RawValue) -> Result<Threshold, String> {
 
 pub fn arrival(raw: &RawValue) -> Result<ArrivalName, String> {
     name(raw, "write \"poisson\", \"constant\" or \"gamma\"")
+}
+
+pub fn keeper(raw: &RawValue) -> Result<Mode, String> {
+    name(raw, "write \"auto\", \"on\" or \"off\"")
+}
+
+pub fn priority(raw: &RawValue) -> Result<Priority, String> {
+    name(raw, "write \"normal\" or \"high\"")
 }
 
 /// A duration that may be 0.

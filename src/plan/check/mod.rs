@@ -186,6 +186,8 @@ impl Draft {
             unique_prompts: self.unique_prompts.unwrap_or(false),
             fail_on_length: self.fail_on_length.unwrap_or(false),
             save_responses: self.save_responses.as_ref().is_some_and(|given| given.value),
+            keeper: self.keeper.as_ref().map(|keeper| keeper.value).unwrap_or_default(),
+            client_priority: self.client_priority.as_ref().map(|priority| priority.value).unwrap_or_default(),
             load,
             health_limits: self.health_limits.clone(),
             slos: self.goodput.as_ref().map(|slos| slos.value.clone()).unwrap_or_default(),

@@ -1,0 +1,285 @@
+//! The keeper of stamps: it sees each segment of a connection as the kernel does, however late this client reads.
+//!
+//! The kernel joins segments that wait for a late reader, and the read gets the last one's stamp. A packet socket sees them
+//! one by one, before they are joined: of each packet of the servers under load it gets the heads, with a stamp. A reader
+//! that finds several events in one read asks here when each came. This takes `CAP_NET_RAW` on Linux, which root has and
+//! containers have by default; elsewhere a reader knows between which two moments they came. Knows nothing of HTTP.
+
+mod filter;
+mod packet;
+mod stream;
+#[cfg(target_os = "linux")]
+mod tap;
+#[cfg(not(target_os = "linux"))]
+#[path = "no_tap.rs"]
+mod tap;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{Clock, Moment, SystemClock};
+use crate::priority;
+use packet::Packet;
+use stream::Stream;
+use tap::Taps;
+
+/// Sees what servers send, for as long as it lives. Cheap to clone; every clone is the same keeper.
+#[derive(Clone, Debug)]
+pub struct Keeper(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    seen: Mutex<Seen>,
+    /// The thread that empties the sockets, and what ends it.
+    emptier: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
+}
+
+/// What came past.
+#[derive(Debug)]
+struct Seen {
+    taps: Taps,
+    connections: HashMap<Ends, Connection>,
+    packets: u64,
+}
+
+/// A connection by its two ends: this client's, and the server's.
+type Ends = (SocketAddr, SocketAddr);
+
+#[derive(Debug)]
+struct Connection {
+    /// What the server sends.
+    replies: Stream,
+    /// What this client sends.
+    requests: Stream,
+    /// How much its reader has read and written; `None` for a connection that nobody has claimed.
+    owner: Option<Arc<Progress>>,
+    made: Moment,
+}
+
+/// Bytes of a connection that are over and done with.
+#[derive(Debug, Default)]
+struct Progress {
+    read: AtomicU64,
+    written: AtomicU64,
+}
+
+/// What a keeper has seen so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sighted {
+    /// Packets of the servers under load.
+    pub packets: u64,
+    /// Packets for which there was no room, so that their moments are not known.
+    pub lost: u64,
+    /// Room for packets that wait to be looked at, bytes; about 1 kB each.
+    pub room_bytes: u64,
+}
+
+/// Whether a run is to have a keeper.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Where the system lets it.
+    #[default]
+    Auto,
+    /// A run without one is none.
+    On,
+    /// None.
+    Off,
+}
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => Err("unknown; write auto, on or off".to_owned()),
+        }
+    }
+}
+
+/// Whether a run had a keeper, and what that saw.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Whether there was one.
+    pub is_on: bool,
+    /// Why there was none; `None` where there was one.
+    pub why_not: Option<String>,
+    /// What it saw; all 0 where there was none.
+    #[serde(flatten)]
+    pub sighted: Sighted,
+}
+
+impl Account {
+    /// Of a run with this keeper, or without one for this reason.
+    pub fn of(keeper: &Result<Keeper, String>) -> Self {
+        match keeper {
+            Ok(keeper) => Self { is_on: true, why_not: None, sighted: keeper.sighted() },
+            Err(why) => Self { why_not: Some(why.clone()), ..Self::default() },
+        }
+    }
+}
+
+/// How often the sockets are emptied.
+const EMPTY_EVERY: Duration = Duration::from_millis(20);
+/// A connection that nobody claims is another program's.
+const UNCLAIMED: Duration = Duration::from_secs(5);
+
+impl Keeper {
+    /// Begins to look at what servers send that are named later.
+    ///
+    /// # Errors
+    /// Why this system does not let it.
+    pub fn start() -> Result<Self, String> {
+        let seen = Seen { taps: Taps::new()?, connections: HashMap::new(), packets: 0 };
+        let shared = Arc::new(Shared { seen: Mutex::new(seen), emptier: Mutex::new(None) });
+        let (end, ended) = bounded::<()>(0);
+        let of_thread = Arc::downgrade(&shared);
+        let body = move || {
+            // it does little, and is asked for more where it is late
+            let _ = priority::raise_this_thread();
+            while ended.recv_timeout(EMPTY_EVERY) == Err(RecvTimeoutError::Timeout) {
+                let Some(shared) = of_thread.upgrade() else { return };
+                shared.seen.lock().take_in();
+            }
+        };
+        let thread = thread::Builder::new().name("keeper".to_owned()).spawn(body);
+        let thread = thread.map_err(|error| format!("no thread for it: {error}"))?;
+        *shared.emptier.lock() = Some((end, thread));
+        Ok(Self(shared))
+    }
+
+    /// Looks at what this server sends from now on: to be said before connecting to it.
+    ///
+    /// # Errors
+    /// Why the system does not let it.
+    pub fn watch(&self, server: SocketAddr) -> Result<(), String> {
+        self.0.seen.lock().taps.add(server)
+    }
+
+    /// A connection that was made just now: this client's end, and the server's.
+    pub fn connection(&self, client: SocketAddr, server: SocketAddr) -> Claim {
+        let ends = (canonical(client), canonical(server));
+        let progress = Arc::<Progress>::default();
+        let mut seen = self.0.seen.lock();
+        seen.take_in();
+        if let Some(connection) = seen.connections.get_mut(&ends) {
+            connection.owner = Some(Arc::clone(&progress));
+        }
+        Claim { keeper: self.clone(), ends, progress }
+    }
+
+    /// What it has seen so far.
+    pub fn sighted(&self) -> Sighted {
+        let mut seen = self.0.seen.lock();
+        seen.take_in();
+        Sighted { packets: seen.packets, lost: seen.taps.lost(), room_bytes: seen.taps.room_bytes() }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some((end, thread)) = self.emptier.get_mut().take() {
+            drop(end);
+            // the last owner may be that thread itself
+            if thread.thread().id() != thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+/// An address as the packets bear it.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+impl Seen {
+    /// Takes in all packets that wait.
+    fn take_in(&mut self) {
+        let Self { taps, connections, packets } = self;
+        taps.take(&mut |packet, at| {
+            *packets += 1;
+            note(connections, &packet, at);
+        });
+        let now = SystemClock.now();
+        connections.retain(|_, connection| {
+            let Some(owner) = &connection.owner else { return now.since(connection.made) < UNCLAIMED };
+            connection.replies.forget(owner.read.load(Ordering::Relaxed));
+            connection.requests.forget(owner.written.load(Ordering::Relaxed));
+            true
+        });
+    }
+}
+
+/// Notes a packet; `at` is `None` where its moment cannot be known.
+fn note(connections: &mut HashMap<Ends, Connection>, packet: &Packet, at: Option<Moment>) {
+    if packet.is_syn_ack {
+        let connection = Connection {
+            replies: Stream::new(packet.sequence.wrapping_add(1)),
+            requests: Stream::new(packet.acknowledged),
+            owner: None,
+            made: SystemClock.now(),
+        };
+        connections.insert((packet.to, packet.from), connection);
+        return;
+    }
+    let Some(at) = at.filter(|_| packet.bytes > 0) else { return };
+    if let Some(connection) = connections.get_mut(&(packet.to, packet.from)) {
+        connection.replies.note(packet.sequence, packet.bytes, at);
+    } else if let Some(connection) = connections.get_mut(&(packet.from, packet.to)) {
+        connection.requests.note(packet.sequence, packet.bytes, at);
+    }
+}
+
+/// A connection that a reader has claimed: bytes of each direction are counted from 0, those of TLS and tunnels included.
+#[derive(Debug)]
+pub struct Claim {
+    keeper: Keeper,
+    ends: Ends,
+    progress: Arc<Progress>,
+}
+
+impl Claim {
+    /// Nobody will ask for replies before byte `read`, nor for requests before byte `written`.
+    pub fn forget(&self, read: u64, written: u64) {
+        self.progress.read.store(read, Ordering::Relaxed);
+        self.progress.written.store(written, Ordering::Relaxed);
+    }
+
+    /// The segments that bore these bytes, which have been read: the end of each part, and when it came; `None` where that
+    /// was not seen.
+    pub fn arrivals(&self, bytes: Range<u64>) -> Vec<(u64, Option<Moment>)> {
+        let mut seen = self.keeper.0.seen.lock();
+        seen.take_in();
+        match seen.connections.get_mut(&self.ends) {
+            Some(connection) => connection.replies.parts(bytes),
+            None => vec![(bytes.end, None)],
+        }
+    }
+
+    /// When this byte, which has been sent, left; `None` where that was not seen.
+    pub fn departure(&self, byte: u64) -> Option<Moment> {
+        let mut seen = self.keeper.0.seen.lock();
+        seen.take_in();
+        seen.connections.get(&self.ends)?.requests.at(byte)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.keeper.0.seen.lock().connections.remove(&self.ends);
+    }
+}
