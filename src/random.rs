@@ -14,6 +14,8 @@ pub enum Purpose {
     Simulator = 2,
     /// The simulated server's faults.
     Faults = 3,
+    /// When the self-test stops the client.
+    Stops = 5,
 }
 
 /// The generator of item number `item` for `purpose` under `seed`: the same three always give the same numbers,

@@ -5,7 +5,7 @@
 
 mod calibration;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -101,6 +101,40 @@ impl Accuracy {
             }
         }
         Self { ttft: Spread::of(ttft), itl: Spread::of(itl), e2e: Spread::of(e2e), ..accuracy }
+    }
+}
+
+/// What happened to the requests that a client knows, by the server's log; ns, rising.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Truths {
+    /// Times to first token, one of each request.
+    pub ttft: Vec<i64>,
+    /// Gaps between events that bear tokens.
+    pub itl: Vec<i64>,
+    /// End-to-end latencies, one of each request.
+    pub e2e: Vec<i64>,
+}
+
+impl Truths {
+    /// Of the requests that both sides know.
+    pub fn of(accounts: &[Account], served: &[Served]) -> Self {
+        let known: HashSet<&str> = accounts.iter().map(|account| account.request_id.as_str()).collect();
+        let mut truths = Self::default();
+        for served in served.iter().filter(|served| known.contains(served.request_id.as_str())) {
+            let after_receipt = |written: Option<&Moment>| Some(signed(written?.since(served.received)));
+            truths.ttft.extend(after_receipt(served.written.first()));
+            truths.e2e.extend(after_receipt(served.written.last()));
+            truths.itl.extend(served.written.windows(2).map(|pair| signed(pair[1].since(pair[0]))));
+        }
+        [&mut truths.ttft, &mut truths.itl, &mut truths.e2e]
+            .into_iter()
+            .for_each(|times| times.sort_unstable());
+        truths
+    }
+
+    /// A percentile (0 to 100) of rising times, ms; `None` without any.
+    pub fn percentile(rising: &[i64], percentile: f64) -> Option<f64> {
+        interpolated(rising, percentile)
     }
 }
 

@@ -467,6 +467,7 @@ pub struct CompareFlags {
     name = "selftest",
     help_triggers("-h", "--help"),
     example = "As many streams as your runs will have, at the pace of your server:\n  {command_name} --streams 50,500 --tokens 200 --gap 25ms",
+    example = "The same beside other work on this machine:\n  {command_name} --streams 50,500 --busy 4 --stops",
     error_code(1, "a number of streams could not be run, or not as planned"),
     error_code(2, "usage is wrong")
 )]
@@ -483,6 +484,18 @@ pub struct Selftest {
     /// requests of each stream (default: as many as take 6 seconds, at least 2)
     #[argh(option, arg_name = "N")]
     pub requests: Option<String>,
+    /// keep so many threads busy meanwhile, as other work on the client's machine would (default: 0)
+    #[argh(option, arg_name = "N")]
+    pub busy: Option<String>,
+    /// stop the client's process now and then, for 50 to 500ms
+    #[argh(switch)]
+    pub stops: bool,
+    /// as of a run: auto, on or off (default: auto)
+    #[argh(option, arg_name = "WHEN")]
+    pub keeper: Option<String>,
+    /// as of a run: normal or high (default: normal)
+    #[argh(option, arg_name = "NAME")]
+    pub client_priority: Option<String>,
     /// write the figures to this file, as JSON
     #[argh(option, short = 'o', arg_name = "FILE")]
     pub output: Option<String>,

@@ -13,7 +13,7 @@ use crate::error::Mistake;
 use crate::health::{Limits, TypedLimit};
 use crate::plan::{Draft, Extent, Given, MAX_THREADS, NetworkDraft, Origin, Slo, Threshold, parse_label};
 use crate::secret::Secret;
-use crate::selftest::Settings;
+use crate::selftest::{Client, Settings};
 use crate::sim::{Behavior, MAX_MODEL_LEN};
 use crate::units::{parse_duration, parse_share};
 
@@ -237,7 +237,6 @@ impl Typed {
         if flags.output.as_ref().is_some_and(String::is_empty) {
             self.add("--output ''", "name a file");
         }
-        let value = |given: Option<Given<_>>| given.map(|given| given.value);
         Settings {
             streams: self
                 .read("--streams", flags.streams.as_ref(), stream_counts)
@@ -245,7 +244,26 @@ impl Typed {
             tokens: value(self.read("--tokens", flags.tokens.as_ref(), tokens)).unwrap_or(default.tokens),
             gap: self.read("--gap", flags.gap.as_ref(), gap).map(|given| given.value),
             requests: value(self.read("--requests", flags.requests.as_ref(), above_0)),
+            client: Client {
+                busy: value(self.read("--busy", flags.busy.as_ref(), busy)).unwrap_or_default(),
+                stops: flags.stops,
+                keeper: value(self.read("--keeper", flags.keeper.as_ref(), str::parse)).unwrap_or_default(),
+                priority: value(self.read("--client-priority", flags.client_priority.as_ref(), str::parse))
+                    .unwrap_or_default(),
+            },
         }
+    }
+}
+
+fn value<T>(given: Option<Given<T>>) -> Option<T> {
+    given.map(|given| given.value)
+}
+
+/// Threads to keep busy: some for each core of the largest machines.
+fn busy(text: &str) -> Result<usize, String> {
+    match whole(text)? {
+        threads @ 0..=1_024 => Ok(threads as usize),
+        _ => Err("write a whole number from 0 to 1024".to_owned()),
     }
 }
 

@@ -97,6 +97,17 @@ pub enum Mode {
     Off,
 }
 
+impl Mode {
+    /// Its name in results and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
+}
+
 impl FromStr for Mode {
     type Err = String;
 

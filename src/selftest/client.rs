@@ -1,5 +1,6 @@
 //! The client under test: this very command, in a process of its own, and what its JSON says.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
@@ -7,9 +8,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crossbeam_channel::{bounded, select};
+use nix::unistd::Pid;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::Trial;
+use super::disturbed::stop_at_random;
 use crate::accuracy::Account;
 use crate::clock::Stop;
 
@@ -45,6 +49,19 @@ pub struct Health {
 pub struct Summary {
     /// Failures by kind, most frequent first.
     pub errors: Vec<Failures>,
+    /// Times, by the names of the JSON.
+    #[serde(default)]
+    pub latency: HashMap<String, Value>,
+}
+
+impl Summary {
+    /// The lower and the upper end of a percentile, such as `p99`, of `ttft`, `itl` or `e2e`, ms. `None` where the client
+    /// has none.
+    pub fn ends(&self, figure: &str, percentile: &str) -> Option<(f64, f64)> {
+        let of = |name: String| self.latency.get(&name)?.get(percentile)?.as_f64();
+        let high = of(format!("{figure}_ms"))?;
+        Some((of(format!("{figure}_low_ms")).unwrap_or(high), high))
+    }
 }
 
 /// Failures of one kind.
@@ -117,6 +134,7 @@ pub fn run(
         .current_dir(folder)
         .args(["--url", url, "--model", model, "--no-server-metrics", "--ignore-eos", "-q"])
         .args(["--threads", &trial.streams.to_string(), "--completions", &trial.requests.to_string()])
+        .args(["--keeper", trial.client.keeper.name(), "--client-priority", trial.client.priority.name()])
         .args(["--max-tokens", &trial.tokens.to_string(), "--overwrite", "--output"])
         .arg(&file)
         .stdin(Stdio::null())
@@ -126,7 +144,8 @@ pub fn run(
         command.env_remove(name);
     }
     let started = command.spawn().map_err(|error| format!("cannot start {}: {error}", program.display()))?;
-    let Some(words) = wait(Process(started), stop).map_err(|error| format!("the client is lost: {error}"))?
+    let Some(words) = wait(Process(started), trial.client.stops, stop)
+        .map_err(|error| format!("the client is lost: {error}"))?
     else {
         return Ok(None);
     };
@@ -150,8 +169,9 @@ impl Drop for Process {
     }
 }
 
-/// Waits until the process has closed its standard error, and returns what it said there; `None` if the stop came first.
-fn wait(mut process: Process, stop: &Stop) -> io::Result<Option<String>> {
+/// Waits until the process has closed its standard error, and returns what it said there; `None` if the stop came first. Stops
+/// the process now and then, if `stops`.
+fn wait(mut process: Process, stops: bool, stop: &Stop) -> io::Result<Option<String>> {
     let mut stderr = process.0.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
     let (tell, told) = bounded(1);
     std::thread::scope(|scope| {
@@ -162,12 +182,22 @@ fn wait(mut process: Process, stop: &Stop) -> io::Result<Option<String>> {
             let _ = tell.send(read.map(|_| String::from_utf8_lossy(&words).into_owned()));
         };
         std::thread::Builder::new().name("client-words".to_owned()).spawn_scoped(scope, listen)?;
+        let (over, is_over) = bounded(0);
+        let id = Pid::from_raw(i32::try_from(process.0.id()).unwrap_or_default());
+        let stopper = stops.then(|| scope.spawn(move || stop_at_random(id, &is_over)));
+        // before the process is waited for: until then nobody else has its number
+        let end_stops = move || {
+            drop(over);
+            stopper.map(|stopper| stopper.join())
+        };
         select! {
             recv(told) -> words => {
+                end_stops();
                 process.0.wait()?;
                 words.unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())).map(Some)
             }
             recv(stop.channel()) -> _ => {
+                end_stops();
                 // closes its standard error, so that the thread ends
                 drop(process);
                 Ok(None)
@@ -190,7 +220,7 @@ mod tests {
     #[test]
     fn a_process_is_heard_to_its_end() {
         let (_stopper, stop) = stop_pair();
-        let words = wait(shell("echo one >&2; echo two >&2"), &stop).expect("it ends");
+        let words = wait(shell("echo one >&2; echo two >&2"), false, &stop).expect("it ends");
         assert_eq!(words.as_deref(), Some("one\ntwo\n"));
     }
 
@@ -198,7 +228,7 @@ mod tests {
     fn a_stop_ends_the_process() {
         let (stopper, stop) = stop_pair();
         stopper.stop();
-        assert_eq!(wait(shell("exec sleep 3600"), &stop).expect("it is killed"), None);
+        assert_eq!(wait(shell("exec sleep 3600"), true, &stop).expect("it is killed"), None);
     }
 
     #[test]

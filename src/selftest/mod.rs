@@ -5,6 +5,8 @@
 //! it. So CPU time and peak memory are those of that run alone, and nothing but its own JSON tells what it reported.
 
 mod client;
+mod disturbed;
+mod ends;
 mod table;
 mod trial;
 
@@ -13,11 +15,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+pub use ends::Ends;
 pub use table::print;
 pub use trial::{run, this_program};
 
 use crate::accuracy::{Accuracy, Pace, Spread};
 use crate::health::Environment;
+use crate::keeper;
+use crate::priority::Priority;
 use crate::units::as_seconds;
 
 /// What a self-test is to try.
@@ -31,13 +36,36 @@ pub struct Settings {
     pub gap: Option<Duration>,
     /// Requests of each stream; `None` takes as many as fit into some seconds.
     pub requests: Option<NonZeroU64>,
+    /// What the client is to have, and to bear.
+    pub client: Client,
+}
+
+/// What the client under test has, and what it has to bear.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Client {
+    /// Threads that are kept busy beside it.
+    pub busy: usize,
+    /// Whether its process is stopped now and then.
+    pub stops: bool,
+    /// Whether it may have a keeper of stamps.
+    pub keeper: keeper::Mode,
+    /// The priority that its threads ask for.
+    #[serde(rename = "client_priority")]
+    pub priority: Priority,
+}
+
+impl Client {
+    /// Whether something is to keep it from its work.
+    pub fn is_disturbed(&self) -> bool {
+        self.busy > 0 || self.stops
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let streams = [1, 20, 200, 1_000, 4_000].into_iter().filter_map(NonZeroUsize::new).collect();
         let tokens = NonZeroU64::new(32).expect("32 is not 0");
-        Self { streams, tokens, gap: None, requests: None }
+        Self { streams, tokens, gap: None, requests: None, client: Client::default() }
     }
 }
 
@@ -56,6 +84,9 @@ pub struct Trial {
     /// From a token to the next.
     #[serde(rename = "gap_s", serialize_with = "as_seconds")]
     pub gap: Duration,
+    /// What the client has, and has to bear.
+    #[serde(flatten)]
+    pub client: Client,
 }
 
 /// The shortest gap that is taken unasked.
@@ -79,7 +110,8 @@ impl Settings {
         let count = u32::try_from(streams.get()).unwrap_or(u32::MAX);
         let gap = self.gap.unwrap_or_else(|| SHORTEST_GAP.max(GAP_PER_STREAM.saturating_mul(count)));
         let ttft = gap.saturating_mul(FIRST_TOKEN);
-        let trial = Trial { streams, requests: NonZeroU64::MIN, tokens: self.tokens, ttft, gap };
+        let trial =
+            Trial { streams, requests: NonZeroU64::MIN, tokens: self.tokens, ttft, gap, client: self.client };
         let of_each = self
             .requests
             .map_or_else(|| (RUN.div_duration_f64(trial.reply()).ceil() as u64).max(FEWEST), NonZeroU64::get);
@@ -108,6 +140,7 @@ impl Trial {
     /// What the p99 error of TTFT should not exceed, ms; `None` where no goal is set.
     pub fn goal_ms(&self) -> Option<f64> {
         match self.streams.get() {
+            _ if self.client.is_disturbed() => Some(0.5),
             ..=200 => Some(0.2),
             201..=1_000 => Some(1.0),
             _ => None,
@@ -139,6 +172,8 @@ pub struct Found {
     pub cpu_us_per_token: Option<f64>,
     /// Largest resident memory of the client, bytes; `None` if unknown.
     pub peak_rss_bytes: Option<u64>,
+    /// Whether the true percentiles lie between the ends that the client reports.
+    pub ends: Vec<Ends>,
     /// How late the simulated server itself wrote its events.
     #[serde(rename = "server_late_ms")]
     pub server_late: Option<Spread>,

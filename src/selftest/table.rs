@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{Findings, Found, Row};
+use super::{Ends, Findings, Found, Row};
 use crate::accuracy::Spread;
 use crate::report::{self, UNKNOWN};
 use crate::text::printable;
@@ -75,8 +75,30 @@ fn table(made: &[(&Row, &Found)], out: &mut dyn Write) -> io::Result<()> {
         let cells = made.iter().map(|(row, found)| of(row, found).unwrap_or_else(|| UNKNOWN.to_owned()));
         table.add_row([name.to_owned()].into_iter().chain(cells));
     }
+    for (figure, percentile) in PERCENTILES {
+        let of = |found: &Found| {
+            found.ends.iter().find(|ends| (ends.figure, ends.percentile) == (figure, percentile)).cloned()
+        };
+        let cells = |show: fn(&Ends) -> String| {
+            let shown = move |found: &Found| of(found).map_or_else(|| UNKNOWN.to_owned(), |ends| show(&ends));
+            made.iter().map(move |(_, found)| shown(found))
+        };
+        let name = format!("{} {percentile}, ms: true", figure.to_uppercase());
+        table.add_row([name].into_iter().chain(cells(|ends| show_fine_ms(ends.true_ms))));
+        table.add_row(["reported".to_owned()].into_iter().chain(cells(reported)));
+    }
     // the percentiles of a quantity stand under its first
     report::print_table_to_the_right(table, out)
+}
+
+/// The percentiles that are held to the truth.
+const PERCENTILES: [(&str, &str); 6] =
+    [("ttft", "p50"), ("ttft", "p99"), ("itl", "p50"), ("itl", "p99"), ("e2e", "p50"), ("e2e", "p99")];
+
+/// One end where both are the same.
+fn reported(ends: &Ends) -> String {
+    let (low, high) = (show_fine_ms(ends.low_ms), show_fine_ms(ends.high_ms));
+    if low == high { high } else { format!("{low} to {high}") }
 }
 
 /// What a row says in words.
@@ -85,12 +107,26 @@ fn remarks(row: &Row) -> Vec<String> {
     let mut remarks = Vec::new();
     if let Some(found) = &row.found {
         remarks.extend(goal(found).map(|said| format!("{name}: {said}")));
+        remarks.extend(
+            found.ends.iter().filter(|ends| !ends.holds).map(|ends| format!("{name}: {}", missed(ends))),
+        );
     }
     if let Some(problem) = &row.problem {
         let what = if row.found.is_some() { "not as planned" } else { "not run" };
         remarks.push(format!("{name}: {what}: {}", printable(problem, 400)));
     }
     remarks
+}
+
+/// Where the truth does not lie between the ends that were reported.
+fn missed(ends: &Ends) -> String {
+    let figure = ends.figure.to_uppercase();
+    format!(
+        "{figure} {} was {} ms and reported as {} ms",
+        ends.percentile,
+        show_fine_ms(ends.true_ms),
+        reported(ends)
+    )
 }
 
 /// Where the server itself was later than the next token was due.
@@ -141,6 +177,14 @@ mod tests {
             output_tokens: 704,
             cpu_us_per_token: Some(21.25),
             peak_rss_bytes: None,
+            ends: vec![Ends {
+                figure: "ttft",
+                percentile: "p99",
+                true_ms: 50.0,
+                low_ms: 60.0,
+                high_ms: 350.0,
+                holds: false,
+            }],
             server_late: spread(30.0),
             client_verdict: "VALID".to_owned(),
             ttft_goal_ms: Some(0.2),
@@ -175,6 +219,8 @@ mod tests {
         assert_eq!(line(&text, "tokens"), ["704"]);
         assert_eq!(line(&text, "TTFT error, ms: p50"), ["-0.150"]);
         assert_eq!(line(&text, "ITL error, ms: p50"), [UNKNOWN]);
+        assert_eq!(line(&text, "TTFT p99, ms: true"), ["50.0"]);
+        assert!(text.contains("20 streams: TTFT p99 was 50.0 ms and reported as 60.0 to 350 ms"), "{text}");
         assert_eq!(line(&text, "CPU of the client, µs/token"), ["21.2"]);
         assert_eq!(line(&text, "peak memory of the client, MB"), [UNKNOWN]);
         assert!(

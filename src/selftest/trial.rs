@@ -1,13 +1,18 @@
 //! One trial: the simulated server here, the client there, and what both say put side by side.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use super::client::{self, Told};
+use super::disturbed::Busy;
+use super::ends;
 use super::{Found, Row, Trial};
 use crate::accuracy::{Accuracy, lateness};
 use crate::clock::Stop;
 use crate::error::Error;
+use crate::priority;
 use crate::sim::{Behavior, Served, Simulator};
 use crate::text::printable;
 use crate::units::show_count;
@@ -69,17 +74,34 @@ fn make(
     stop: &Stop,
 ) -> Result<Option<(Found, Option<String>)>, String> {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let simulator = Simulator::start(Behavior::exact(trial.ttft, trial.gap), any_port)
-        .map_err(|error| format!("the simulated server cannot start: {error}"))?;
+    let start = || Simulator::start(Behavior::exact(trial.ttft, trial.gap), any_port);
+    let simulator = if trial.client.is_disturbed() { before_others(start) } else { start() };
+    let simulator = simulator.map_err(|error| format!("the simulated server cannot start: {error}"))?;
+    // after the server, whose threads they must not become
+    let busy = Busy::start(trial.client.busy)?;
     let model = simulator.behavior().model.clone();
     let Some(told) = client::run(program, (&simulator.url(), &model), trial, folder, stop)? else {
         return Ok(None);
     };
+    drop(busy);
     Ok(Some((found(trial, &told, &simulator.served()), problem(trial, &told))))
 }
 
+/// What is started so runs before all that run as usual, where the system allows it: it must not be late itself.
+fn before_others<T: Send>(start: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    let start = || {
+        if let Err(why) = priority::raise_this_thread() {
+            log::warn!("the simulated server has no priority over what keeps the client busy: {why}");
+        }
+        start()
+    };
+    thread::scope(|scope| scope.spawn(start).join().unwrap_or_else(|_| Err(io::Error::other("it panicked"))))
+}
+
 fn found(trial: &Trial, told: &Told, served: &[Served]) -> Found {
-    let accuracy = Accuracy::of(told.accounts(), served);
+    let accounts: Vec<_> = told.accounts().collect();
+    let ends = ends::of(&accounts, &told.summary, served);
+    let accuracy = Accuracy::of(accounts, served);
     let tokens = told.tokens();
     let cpu = told.cpu().filter(|_| tokens > 0);
     let goal = trial.goal_ms();
@@ -87,6 +109,7 @@ fn found(trial: &Trial, told: &Told, served: &[Served]) -> Found {
         output_tokens: tokens,
         cpu_us_per_token: cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / tokens as f64),
         peak_rss_bytes: told.health.peak_rss_bytes,
+        ends,
         server_late: lateness(served, trial.pace()),
         client_verdict: told.health.verdict.clone(),
         ttft_goal_ms: goal,
