@@ -2,11 +2,14 @@
 //!
 //! Definitions stand in `docs/metrics.md`. Knows neither how the request was sent nor how results are shown.
 
+mod bounds;
+
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::bounds::{Ends, Ranked, Times};
 use crate::clock::{Arrival, Moment};
 use crate::failure::{Failure, FailureKind};
 pub use crate::wire::{FinishReason, Response, Usage};
@@ -191,6 +194,44 @@ pub enum ItlSource {
 /// No server bundles more; a `usage` that says so must not outweigh everybody else's.
 const MAX_TOKENS_PER_EVENT: u32 = 65_536;
 
+/// Over how many tokens a gap between token events is shared out.
+#[derive(Clone, Copy, Debug)]
+enum Share {
+    /// One, so it is nearly always, and a division is not cheap.
+    One,
+    /// As many as the server counted.
+    Counted(NonZeroU32),
+    /// As many as an event of the reply has on average.
+    Estimated(f64),
+}
+
+impl Share {
+    /// The latency of each token, and their number.
+    fn of(self, gap: Duration) -> (Duration, u32) {
+        match self {
+            Self::One => (gap, 1),
+            Self::Counted(tokens) => (gap / tokens.get(), tokens.get().min(MAX_TOKENS_PER_EVENT)),
+            Self::Estimated(tokens) => {
+                (gap.div_f64(tokens), (tokens.round() as u32).min(MAX_TOKENS_PER_EVENT))
+            }
+        }
+    }
+
+    /// What the latencies of its tokens add up to, as a part of the gap: all of it but for rounding.
+    fn part(self) -> f64 {
+        match self {
+            Self::One => 1.0,
+            Self::Counted(tokens) => f64::from(self.of(Duration::ZERO).1) / f64::from(tokens.get()),
+            Self::Estimated(tokens) => f64::from(self.of(Duration::ZERO).1) / tokens,
+        }
+    }
+
+    /// Nanoseconds by which a latency may be rounded down.
+    fn rounding(self) -> u64 {
+        u64::from(!matches!(self, Self::One))
+    }
+}
+
 impl Record {
     /// Whether the request succeeded.
     pub fn is_success(&self) -> bool {
@@ -314,17 +355,24 @@ impl Record {
     }
 
     /// Time per output token after the first event: (last token event − first token event) ÷ (output tokens − tokens
-    /// of the first event). The first event counts one token where the server does not count. `None` without
-    /// `usage`, below two token events, and where no token is left to divide by.
+    /// of the first event). The first event counts one token where the server does not count. Where the first event's
+    /// moment is not known, it counts from the earliest. `None` without `usage`, below two token events, and where no token
+    /// is left to divide by.
     pub fn tpot(&self) -> Option<Duration> {
+        let (first, last, later) = self.tpot_span()?;
+        Some(last.at.since(first.earliest()) / later)
+    }
+
+    /// First and last token event, and the tokens that came after the first.
+    fn tpot_span(&self) -> Option<(TokenEvent, TokenEvent, u32)> {
         let (first, last) = self.token_span().filter(|_| self.token_events.len() > 1)?;
         let output = self.usage.output_tokens?;
         let later = output.checked_sub(first.tokens.map_or(1, |n| u64::from(n.get())))?;
         let later = u32::try_from(later).ok().filter(|n| *n > 0)?;
-        Some(last.at.since(first.at) / later)
+        Some((first, last, later))
     }
 
-    /// Gaps between events that bore tokens: what a reader sees as a stall.
+    /// Gaps between events that bore tokens, as they are stamped: what a reader sees as a stall.
     pub fn gaps(&self) -> impl Iterator<Item = Duration> + '_ {
         self.token_events.windows(2).map(|pair| pair[1].at.since(pair[0].at))
     }
@@ -332,6 +380,12 @@ impl Record {
     /// Inter-token latencies: each gap between token events shared out evenly over the tokens of the event that
     /// ended it, as (latency, tokens). The first part says where the token counts are from.
     pub fn itl(&self) -> (ItlSource, impl Iterator<Item = (Duration, u32)> + '_) {
+        let (source, shares) = self.itl_shares();
+        (source, self.gaps().zip(shares).map(|(gap, share)| share.of(gap)))
+    }
+
+    /// How the gap before each token event but the first is shared out.
+    fn itl_shares(&self) -> (ItlSource, impl Iterator<Item = Share> + '_) {
         let later = self.token_events.get(1..).unwrap_or_default();
         let counted = !later.is_empty() && later.iter().all(|event| event.tokens.is_some());
         let estimate = self.tokens_per_event();
@@ -341,14 +395,12 @@ impl Record {
             (false, None) => ItlSource::Events,
         };
         // Some tokens make no event (end of text, <think>), so a ratio near 1 means one token an event.
-        let assumed = estimate.map_or(1.0, |ratio| if ratio < 1.5 { 1.0 } else { ratio });
-        let itl = self.gaps().zip(later).map(move |(gap, event)| match event.tokens {
-            Some(tokens) if counted => (gap / tokens.get(), tokens.get().min(MAX_TOKENS_PER_EVENT)),
-            // so it is nearly always, and the division is not cheap
-            _ if assumed == 1.0 => (gap, 1),
-            _ => (gap.div_f64(assumed), (assumed.round() as u32).min(MAX_TOKENS_PER_EVENT)),
+        let assumed = estimate.filter(|ratio| *ratio >= 1.5).map_or(Share::One, Share::Estimated);
+        let shares = later.iter().map(move |event| match event.tokens {
+            Some(tokens) if counted => Share::Counted(tokens),
+            _ => assumed,
         });
-        (source, itl)
+        (source, shares)
     }
 
     /// Output tokens per token event, the first of each left out. `None` without `usage` or below two token events.
