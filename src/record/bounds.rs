@@ -104,6 +104,9 @@ impl Record {
 
     /// The longest of the gaps between token events at the least and at the most. `None` below two of them.
     pub fn longest_gap_ends(&self) -> Option<Ends> {
+        if self.is_exact() {
+            return self.gaps().max().map(Ends::exact);
+        }
         let times = self.gap_times();
         let known = times.known.into_iter().map(|(gap, _)| Ends::exact(gap));
         known

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::clock::Moment;
-use crate::record::{Record, Response, Sink};
+use crate::record::{Ends, Record, Response, Sink};
 
 /// Keeps every record, one line each.
 #[derive(Debug)]
@@ -37,6 +37,13 @@ struct Row<'a> {
     ttft_ms: Option<f64>,
     tpot_ms: Option<f64>,
     e2e_ms: Option<f64>,
+    /// The lower ends of these, where this client read late and they are not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttft_low_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tpot_low_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    e2e_low_ms: Option<f64>,
     connect_ms: Option<f64>,
     connection_reused: Option<bool>,
     stale_retry: bool,
@@ -51,8 +58,14 @@ struct Row<'a> {
     bytes_received: u64,
     /// Arrival of each event that bore tokens, counted from `sent_ms`, in microseconds.
     token_events_us: Vec<u64>,
+    /// How much earlier each of them may have come, in microseconds; left out where each is known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    token_events_early_us: Vec<u32>,
     /// Tokens of each of them; empty unless the server counts them.
     tokens_per_event: Vec<u32>,
+    /// How long this client stood still while it was under way; left out where it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stood_still_ms: Option<f64>,
     server_timings: serde_json::Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     response: Option<&'a Response>,
@@ -111,6 +124,9 @@ fn row(record: &Record, origin: Moment) -> Row<'_> {
     let at = |moment: Option<Moment>| moment.map(|moment| ms(moment, origin));
     let millis = |duration: Option<std::time::Duration>| duration.map(|d| d.as_secs_f64() * 1e3);
     let sent = moments.sent.unwrap_or(moments.started);
+    let low = |ends: Option<Ends>| millis(ends.filter(|ends| ends.low < ends.high).map(|ends| ends.low));
+    let is_early = record.token_events.iter().any(|event| event.early_us > 0);
+    let early = record.token_events.iter().filter(|_| is_early).map(|event| event.early_us);
     let counts: Option<Vec<u32>> = record.token_events.iter().map(|e| e.tokens.map(u32::from)).collect();
     let timings = record.server_timings.iter().map(|(name, ms)| (name.clone(), json!(ms)));
     Row {
@@ -128,6 +144,9 @@ fn row(record: &Record, origin: Moment) -> Row<'_> {
         ttft_ms: millis(record.ttft()),
         tpot_ms: millis(record.tpot()),
         e2e_ms: millis(record.e2e()),
+        ttft_low_ms: low(record.ttft_ends()),
+        tpot_low_ms: low(record.tpot_ends()),
+        e2e_low_ms: low(record.e2e_ends()),
         connect_ms: millis(record.connect()),
         connection_reused: record.connection.reused,
         stale_retry: record.connection.stale_retry,
@@ -141,7 +160,9 @@ fn row(record: &Record, origin: Moment) -> Row<'_> {
         bytes_sent: record.bytes_sent,
         bytes_received: record.bytes_received,
         token_events_us: record.token_events.iter().map(|e| e.at.since(sent).as_micros() as u64).collect(),
+        token_events_early_us: early.collect(),
         tokens_per_event: counts.unwrap_or_default(),
+        stood_still_ms: millis(Some(record.stood_still).filter(|stood| !stood.is_zero())),
         server_timings: timings.collect::<serde_json::Map<_, _>>().into(),
         response: record.response.as_deref(),
     }

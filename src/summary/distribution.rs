@@ -78,6 +78,18 @@ impl Samples {
         }
     }
 
+    /// Count, ends and sums so far.
+    pub(super) fn moments(&self) -> Moments {
+        match &self.values {
+            Values::Kept(values) => {
+                let mut moments = Moments::default();
+                values.iter().for_each(|value| moments.add(*value, 1));
+                moments
+            }
+            Values::Counted(counted) => counted.moments,
+        }
+    }
+
     /// The value at the percentile (0 to 100) so far, from the histogram: right to three digits. `None` without any.
     pub fn rough_percentile(&self, percentile: f64) -> Option<u64> {
         let at = |counted: &Counted| counted.at_quantile(percentile / 100.0, self.per_bucket);
@@ -119,6 +131,16 @@ impl Samples {
 
     /// The same, where only so many of the values count as independent: those of one reply share its fate.
     pub fn into_distribution_of(self, independent: u64, unit: f64) -> Option<Distribution> {
+        self.into_distribution_with(None, independent, unit)
+    }
+
+    /// The same, with mean and deviation of these values instead, where they are of others.
+    pub(super) fn into_distribution_with(
+        self,
+        means_of: Option<Moments>,
+        independent: u64,
+        unit: f64,
+    ) -> Option<Distribution> {
         let (sorted, counted) = match self.values {
             Values::Kept(mut values) => {
                 values.par_sort_unstable();
@@ -142,7 +164,8 @@ impl Samples {
             }
             None => counted.at_quantile(rank as f64 / moments.count as f64, self.per_bucket) as f64 / unit,
         };
-        let (mean, std) = (moments.mean() / unit, moments.std() / unit);
+        let means_of = means_of.unwrap_or(moments);
+        let (mean, std) = (means_of.mean() / unit, means_of.std() / unit);
         let sample_std = std * (moments.count as f64 / moments.count.saturating_sub(1).max(1) as f64).sqrt();
         let independent = independent.min(moments.count);
         Some(Distribution {
@@ -189,7 +212,7 @@ impl Counted {
 
 /// Count, ends and exact sums of values and of their squares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Moments {
+pub(super) struct Moments {
     count: u64,
     min: u64,
     max: u64,
@@ -206,7 +229,7 @@ impl Default for Moments {
 }
 
 impl Moments {
-    fn add(&mut self, value: u64, times: u32) {
+    pub(super) fn add(&mut self, value: u64, times: u32) {
         if times == 0 {
             return;
         }

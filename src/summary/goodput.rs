@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::Record;
+use crate::record::{Ends, Record};
 use crate::units::{as_seconds, from_seconds, parse_duration, show_duration};
 
 /// A time of one request that an objective can bound.
@@ -59,21 +59,29 @@ pub struct Slo {
 }
 
 impl Slo {
-    /// Whether the request met it; a failure meets none. Where a reply had one token, its time per token and its stalls
-    /// are met, as in vLLM.
+    /// Whether the request met it for certain; a failure meets none. Where a reply had one token, its time per token and its
+    /// stalls are met, as in vLLM.
     pub fn is_met(&self, record: &Record) -> bool {
+        self.ends(record).is_some_and(|time| time.high <= self.limit)
+    }
+
+    /// Whether it may have met it: the time lies between two ends, for this client read late, and the lower one is good.
+    pub fn may_be_met(&self, record: &Record) -> bool {
+        self.ends(record).is_some_and(|time| time.low <= self.limit)
+    }
+
+    fn ends(&self, record: &Record) -> Option<Ends> {
         if !record.is_success() {
-            return false;
+            return None;
         }
-        let time = match self.metric {
-            SloMetric::Ttft => record.ttft(),
-            SloMetric::Tpot => Some(record.tpot().unwrap_or_default()),
-            SloMetric::E2e => record.e2e(),
-            SloMetric::Stall => Some(record.gaps().max().unwrap_or_default()),
-            SloMetric::ResponseTtft => record.response_ttft(),
-            SloMetric::ResponseE2e => record.response_e2e(),
-        };
-        time.is_some_and(|time| time <= self.limit)
+        match self.metric {
+            SloMetric::Ttft => record.ttft_ends(),
+            SloMetric::Tpot => Some(record.tpot_ends().unwrap_or_default()),
+            SloMetric::E2e => record.e2e_ends(),
+            SloMetric::Stall => Some(record.longest_gap_ends().unwrap_or_default()),
+            SloMetric::ResponseTtft => record.response_ttft_ends(),
+            SloMetric::ResponseE2e => record.response_e2e_ends(),
+        }
     }
 }
 
@@ -107,7 +115,7 @@ impl fmt::Display for Slo {
     }
 }
 
-/// How many requests were good.
+/// How many requests were good, by the upper ends of times that are not known for certain.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Goodput {
     /// Measured requests that succeeded and met every objective.
@@ -115,6 +123,20 @@ pub struct Goodput {
     /// `good` ÷ (succeeded + failed), from 0 to 1; `None` when there was neither.
     pub share: Option<f64>,
     /// `good` ÷ the run's duration, as vLLM's `request_goodput`; `None` without a duration.
+    pub requests_per_s: Option<f64>,
+    /// The same by the lower ends; `None` where it comes to the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_best: Option<GoodputAtBest>,
+}
+
+/// How many requests may have been good: this client read late, and some times lie between two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GoodputAtBest {
+    /// Those that are good for certain, and those that may be.
+    pub good: u64,
+    /// `good` ÷ (succeeded + failed), from 0 to 1; `None` when there was neither.
+    pub share: Option<f64>,
+    /// `good` ÷ the run's duration; `None` without a duration.
     pub requests_per_s: Option<f64>,
 }
 

@@ -1,5 +1,6 @@
 //! From records to results: a [`Tally`] takes records in and gives a [`Summary`]. Knows no channel and no format.
 
+mod bounded;
 mod distribution;
 mod goodput;
 mod intervals;
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use distribution::{Adjusted, Distribution, EXACT_LIMIT, Percentiles, STATISTICS, Samples, Statistic};
-pub use goodput::{Goodput, Slo, SloMetric};
+pub use goodput::{Goodput, GoodputAtBest, Slo, SloMetric};
 pub use intervals::Intervals;
 pub use sample::SampledRequest;
 pub use tally::Tally;
@@ -96,6 +97,8 @@ pub struct Requests {
     pub cooldown: u64,
     /// Requests of an open loop that were due when no worker was free, so that they left late.
     pub no_worker_free: u64,
+    /// Measured requests that were under way while this client stood still: stopped, paused or starved.
+    pub stood_still: u64,
 }
 
 impl Requests {
@@ -139,6 +142,10 @@ pub struct Tokens {
 
 /// Distributions over successful requests, but for connecting: that is of all that connected. `None` where no request
 /// had such a time.
+///
+/// Where this client read late, a time is known only to lie between two ends. The distributions are of the upper ends; beside
+/// them stand those of the lower ends, `…_low`, which are `None` where every value is known. A true percentile lies between
+/// that of the two, and so do mean, least and most.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Latency {
@@ -212,6 +219,48 @@ pub struct Latency {
     pub tokens_per_event: Option<f64>,
     /// Mean events per read of the socket.
     pub events_per_read: Option<f64>,
+    /// The lower ends of `e2e`, ms; `None` where all of it is known.
+    #[serde(rename = "e2e_low_ms", skip_serializing_if = "Option::is_none")]
+    pub e2e_low: Option<Distribution>,
+    /// The lower ends of `ttft`, ms; `None` where all of it is known.
+    #[serde(rename = "ttft_low_ms", skip_serializing_if = "Option::is_none")]
+    pub ttft_low: Option<Distribution>,
+    /// The lower ends of `response_e2e`, ms; `None` where all of it is known.
+    #[serde(rename = "response_e2e_low_ms", skip_serializing_if = "Option::is_none")]
+    pub response_e2e_low: Option<Distribution>,
+    /// The lower ends of `response_ttft`, ms; `None` where all of it is known.
+    #[serde(rename = "response_ttft_low_ms", skip_serializing_if = "Option::is_none")]
+    pub response_ttft_low: Option<Distribution>,
+    /// The lower ends of `tpot`, ms; `None` where all of it is known.
+    #[serde(rename = "tpot_low_ms", skip_serializing_if = "Option::is_none")]
+    pub tpot_low: Option<Distribution>,
+    /// The lower ends of `itl`, ms; `None` where all of it is known.
+    #[serde(rename = "itl_low_ms", skip_serializing_if = "Option::is_none")]
+    pub itl_low: Option<Distribution>,
+    /// The lower ends of `inter_event`, ms; `None` where all of it is known.
+    #[serde(rename = "inter_event_low_ms", skip_serializing_if = "Option::is_none")]
+    pub inter_event_low: Option<Distribution>,
+    /// The lower ends of `adj_e2e`, ms; `None` where all of it is known.
+    #[serde(rename = "adj_e2e_low_ms", skip_serializing_if = "Option::is_none")]
+    pub adj_e2e_low: Option<Adjusted>,
+    /// The lower ends of `adj_ttft`, ms; `None` where all of it is known.
+    #[serde(rename = "adj_ttft_low_ms", skip_serializing_if = "Option::is_none")]
+    pub adj_ttft_low: Option<Adjusted>,
+    /// The lower ends of `adj_response_e2e`, ms; `None` where all of it is known.
+    #[serde(rename = "adj_response_e2e_low_ms", skip_serializing_if = "Option::is_none")]
+    pub adj_response_e2e_low: Option<Adjusted>,
+    /// The lower ends of `adj_response_ttft`, ms; `None` where all of it is known.
+    #[serde(rename = "adj_response_ttft_low_ms", skip_serializing_if = "Option::is_none")]
+    pub adj_response_ttft_low: Option<Adjusted>,
+    /// Share of the successful requests with a time that lies between two ends, 0 to 1; `None` without such requests, and
+    /// in results of versions that did not tell it.
+    pub uncertain_requests_share: Option<f64>,
+    /// Share of the gaps between token events that are known only by their sum or to lie between two ends, 0 to 1; `None`
+    /// likewise.
+    pub uncertain_gaps_share: Option<f64>,
+    /// How long this client stood still while measured requests were under way, added up over the requests, s; `None` in
+    /// results of versions that did not tell it.
+    pub stood_still_s: Option<f64>,
 }
 
 /// One kind of failure.

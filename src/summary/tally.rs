@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::bounded::Bounded;
 use super::sample::SampleTally;
 use super::timeline::TimelineTally;
 use super::window::{Full, WindowTally};
 use super::worst::WorstTally;
 use super::{
-    Bytes, Connections, Distribution, ErrorLine, Goodput, Latency, Requests, RetryAfter, Samples, Slo,
-    Summary, Throughput, Tokens,
+    Bytes, Connections, Distribution, ErrorLine, Goodput, GoodputAtBest, Latency, Requests, RetryAfter,
+    Samples, Slo, Summary, Throughput, Tokens,
 };
 use crate::clock::Moment;
 use crate::failure::{Failure, FailureKind};
@@ -30,6 +31,8 @@ pub struct Tally {
     windows: WindowTally,
     slos: Vec<Slo>,
     good: u64,
+    /// Those that are good if every time that is not known is at its lower end.
+    good_at_best: u64,
     timeline: TimelineTally,
     worst: WorstTally,
     sample: SampleTally,
@@ -46,6 +49,7 @@ pub struct Tally {
     counted_tokens: (u64, u64),
     /// Successful replies with gaps between their tokens.
     gapped: u64,
+    late: Late,
     events: u64,
     reads: u64,
     unstamped_reads: u64,
@@ -66,6 +70,19 @@ struct Failures {
     first_request: u64,
     ended: (Moment, Moment),
     retry_after: Option<RetryAfter>,
+}
+
+/// What is not known for certain because this client was late.
+#[derive(Debug, Default)]
+struct Late {
+    /// Successful requests with a time that lies between two ends.
+    requests: u64,
+    /// Gaps between token events of successful requests, and how many of them are not known.
+    gaps: u64,
+    uncertain_gaps: u64,
+    /// How long this client stood still in measured requests, and in how many of them.
+    stood_still: Duration,
+    stood_still_in: u64,
 }
 
 /// First, last and number of some moments.
@@ -92,14 +109,14 @@ impl Span {
 
 #[derive(Debug)]
 struct Times {
-    e2e: Samples,
-    ttft: Samples,
-    response_e2e: Samples,
-    response_ttft: Samples,
+    e2e: Bounded,
+    ttft: Bounded,
+    response_e2e: Bounded,
+    response_ttft: Bounded,
     lag: Samples,
-    tpot: Samples,
-    itl: Samples,
-    inter_event: Samples,
+    tpot: Bounded,
+    itl: Bounded,
+    inter_event: Bounded,
     ttfb: Samples,
     ttfe: Samples,
     connect: Samples,
@@ -128,15 +145,16 @@ impl Tally {
     /// Of a run whose load is up as `full` says.
     pub fn new(full: Full) -> Self {
         let time = || Samples::new(MICROSECOND);
+        let bounded = || Bounded::new(MICROSECOND);
         let times = Times {
-            e2e: time(),
-            ttft: time(),
-            response_e2e: time(),
-            response_ttft: time(),
+            e2e: bounded(),
+            ttft: bounded(),
+            response_e2e: bounded(),
+            response_ttft: bounded(),
             lag: time(),
-            tpot: time(),
-            itl: time(),
-            inter_event: time(),
+            tpot: bounded(),
+            itl: bounded(),
+            inter_event: bounded(),
             ttfb: time(),
             ttfe: time(),
             connect: time(),
@@ -158,6 +176,7 @@ impl Tally {
             windows: WindowTally::new(full),
             slos: Vec::new(),
             good: 0,
+            good_at_best: 0,
             timeline: TimelineTally::default(),
             worst: WorstTally::default(),
             sample: SampleTally::default(),
@@ -172,6 +191,7 @@ impl Tally {
             itl_source: None,
             counted_tokens: (0, 0),
             gapped: 0,
+            late: Late::default(),
             events: 0,
             reads: 0,
             unstamped_reads: 0,
@@ -199,7 +219,9 @@ impl Sink for Tally {
             self.unmeasured_failed += u64::from(!record.is_success());
             return;
         }
-        self.good += u64::from(self.slos.iter().all(|slo| slo.is_met(record)));
+        let is_good = self.slos.iter().all(|slo| slo.is_met(record));
+        self.good += u64::from(is_good);
+        self.good_at_best += u64::from(is_good || self.slos.iter().all(|slo| slo.may_be_met(record)));
         self.worst.add(record);
         self.sample.add(record);
         self.add_window(record);
@@ -227,6 +249,8 @@ impl Tally {
         self.started.add(moments.started);
         self.no_worker_free += u64::from(record.found_no_worker());
         self.times.lag.add(nanos(record.lag()));
+        self.late.stood_still += record.stood_still;
+        self.late.stood_still_in += u64::from(!record.stood_still.is_zero());
     }
 
     fn add_wire(&mut self, record: &Record) {
@@ -308,20 +332,28 @@ impl Tally {
 
     fn add_times(&mut self, record: &Record) {
         let times = &mut self.times;
-        sample(&mut times.e2e, record.e2e().map(nanos));
-        sample(&mut times.ttft, record.ttft().map(nanos));
-        sample(&mut times.response_e2e, record.response_e2e().map(nanos));
-        sample(&mut times.response_ttft, record.response_ttft().map(nanos));
-        sample(&mut times.tpot, record.tpot().map(nanos));
+        times.e2e.add(record.e2e_ends());
+        times.ttft.add(record.ttft_ends());
+        times.response_e2e.add(record.response_e2e_ends());
+        times.response_ttft.add(record.response_ttft_ends());
+        times.tpot.add(record.tpot_ends());
         sample(&mut times.ttfb, record.ttfb().map(nanos));
         sample(&mut times.ttfe, record.ttfe().map(nanos));
     }
 
     fn add_itl(&mut self, record: &Record) {
-        record.gaps().for_each(|gap| self.times.inter_event.add(nanos(gap)));
         let (source, itl) = record.itl();
-        itl.for_each(|(latency, tokens)| self.times.itl.add_times(nanos(latency), tokens));
         let gaps = record.token_events.len().saturating_sub(1) as u64;
+        self.late.gaps += gaps;
+        if record.is_exact() {
+            record.gaps().for_each(|gap| self.times.inter_event.add_known(gap, 1));
+            itl.for_each(|(latency, tokens)| self.times.itl.add_known(latency, tokens));
+        } else {
+            self.times.inter_event.add_all(&record.gap_times());
+            self.times.itl.add_all(&record.itl_times());
+            self.late.requests += 1;
+            self.late.uncertain_gaps += record.uncertain_gaps();
+        }
         if gaps > 0 {
             self.gapped += 1;
             self.itl_source = self.itl_source.max(Some(source));
@@ -375,6 +407,11 @@ impl Tally {
             good: self.good,
             share: ratio(self.good, answered),
             requests_per_s: rate(Some(self.good)),
+            at_best: (self.good_at_best > self.good).then(|| GoodputAtBest {
+                good: self.good_at_best,
+                share: ratio(self.good_at_best, answered),
+                requests_per_s: rate(Some(self.good_at_best)),
+            }),
         });
         let latency = self.times.into_latency(
             self.failed,
@@ -384,6 +421,12 @@ impl Tally {
             self.unstamped_reads,
             self.gapped,
         );
+        let latency = Latency {
+            uncertain_requests_share: ratio(self.late.requests, self.succeeded),
+            uncertain_gaps_share: ratio(self.late.uncertain_gaps, self.late.gaps),
+            stood_still_s: Some(self.late.stood_still.as_secs_f64()),
+            ..latency
+        };
         Summary {
             requests: Requests {
                 sent: answered + self.by_client,
@@ -395,6 +438,7 @@ impl Tally {
                 warmup: self.warmup,
                 cooldown: self.cooldown,
                 no_worker_free: self.no_worker_free,
+                stood_still: self.late.stood_still_in,
             },
             duration_s: duration.map(|d| d.as_secs_f64()),
             windows: self.windows.windows(),
@@ -428,22 +472,45 @@ impl Times {
     ) -> Latency {
         let ms = |samples: Samples| samples.into_distribution(MILLISECOND);
         let is_streamed = self.ttft.count() > 0;
-        let adjusted = |samples: &mut Samples| samples.adjusted(failed, MILLISECOND);
-        let gaps = |samples: Samples| samples.into_distribution_of(gapped, MILLISECOND);
+        let adjusted = |samples: &mut Bounded| samples.adjusted(failed, MILLISECOND);
+        let (adj_e2e, adj_e2e_low) = adjusted(&mut self.e2e);
+        let (adj_ttft, adj_ttft_low) = adjusted(&mut self.ttft);
+        let (adj_response_e2e, adj_response_e2e_low) = adjusted(&mut self.response_e2e);
+        let (adj_response_ttft, adj_response_ttft_low) = adjusted(&mut self.response_ttft);
+        let ends = |samples: Bounded| samples.into_distributions(None, MILLISECOND);
+        let gaps = |samples: Bounded| samples.into_distributions(Some(gapped), MILLISECOND);
+        let (e2e, e2e_low) = ends(self.e2e);
+        let (ttft, ttft_low) = ends(self.ttft);
+        let (response_e2e, response_e2e_low) = ends(self.response_e2e);
+        let (response_ttft, response_ttft_low) = ends(self.response_ttft);
+        let (tpot, tpot_low) = ends(self.tpot);
+        let (itl, itl_low) = gaps(self.itl);
+        let (inter_event, inter_event_low) = gaps(self.inter_event);
         Latency {
-            adj_e2e: adjusted(&mut self.e2e),
-            adj_ttft: adjusted(&mut self.ttft).filter(|_| is_streamed),
-            adj_response_e2e: adjusted(&mut self.response_e2e),
-            adj_response_ttft: adjusted(&mut self.response_ttft).filter(|_| is_streamed),
-            e2e: ms(self.e2e),
-            ttft: ms(self.ttft),
-            response_e2e: ms(self.response_e2e),
-            response_ttft: ms(self.response_ttft),
+            adj_e2e,
+            adj_ttft: adj_ttft.filter(|_| is_streamed),
+            adj_response_e2e,
+            adj_response_ttft: adj_response_ttft.filter(|_| is_streamed),
+            adj_e2e_low,
+            adj_ttft_low,
+            adj_response_e2e_low,
+            adj_response_ttft_low,
+            e2e,
+            ttft,
+            response_e2e,
+            response_ttft,
             lag: ms(self.lag),
-            tpot: ms(self.tpot),
-            itl: gaps(self.itl),
+            tpot,
+            itl,
             itl_source,
-            inter_event: gaps(self.inter_event),
+            inter_event,
+            e2e_low,
+            ttft_low,
+            response_e2e_low,
+            response_ttft_low,
+            tpot_low,
+            itl_low,
+            inter_event_low,
             ttfb: ms(self.ttfb),
             ttfe: ms(self.ttfe),
             connect: ms(self.connect),
@@ -456,6 +523,9 @@ impl Times {
             output_tokens: self.output_tokens.into_distribution(1.0),
             tokens_per_event,
             events_per_read,
+            uncertain_requests_share: None,
+            uncertain_gaps_share: None,
+            stood_still_s: None,
         }
     }
 }

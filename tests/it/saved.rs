@@ -53,6 +53,36 @@ fn the_report_of_a_record_log_is_the_live_one_to_the_byte() {
 }
 
 #[test]
+fn what_a_late_client_did_not_know_is_in_its_log_and_in_what_is_made_of_it() {
+    let log = include_str!("../data/record_log.jsonl");
+    // the whole reply was read at once, and this client had stood still before
+    let late = log.lines().map(|line| {
+        let mut line: Value = serde_json::from_str(line).expect("JSON");
+        let record = &mut line["record"];
+        if let Some(events) = record["token_events"].as_array().map(Vec::len).filter(|events| *events > 1) {
+            let first = record["token_events"][0].as_u64().expect("a moment");
+            let early = (first - record["sent"].as_u64().expect("a moment")) / 2_000;
+            record["token_events"] = [first].into_iter().chain(std::iter::repeat_n(0, events - 1)).collect();
+            record["event_early_us"] = vec![early; events].into();
+            record["stood_still_ns"] = 2_000_000.into();
+        }
+        format!("{line}\n")
+    });
+    let late: String = late.collect();
+    let made = rebuild::read(late.as_bytes(), &mut []).expect("a log");
+    let latency = &made.summary.latency;
+    let (high, low) = (latency.ttft.as_ref().expect("some"), latency.ttft_low.as_ref().expect("some"));
+    assert!((low.max / high.max - 0.5).abs() < 1e-3, "{} of {}", low.max, high.max);
+    assert_eq!((latency.uncertain_requests_share, latency.uncertain_gaps_share), (Some(1.0), Some(1.0)));
+    assert_eq!(latency.stood_still_s, Some(0.002 * made.summary.requests.succeeded as f64));
+    assert!(latency.itl_low.is_some() && latency.adj_ttft_low.is_some());
+    // and the result that is made of it is read as it was written
+    let json = serde_json::to_string(&made).expect("plain data");
+    let again = rebuild::read(json.as_bytes(), &mut []).expect("a result");
+    assert_eq!(again.summary, made.summary);
+}
+
+#[test]
 fn no_text_of_a_result_steers_a_terminal() {
     let (folder, server) = (folder(), faulty());
     let url = server.url();
