@@ -119,6 +119,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         threads: plan.load.threads.get(),
         has_rate: plan.load.has_rate(),
         run_queue: threads.run_queue,
+        stood_still: None,
         summary: &summary,
     };
     let health = Health {

@@ -16,6 +16,16 @@ pub enum Check {
     NoWorkerFree,
     /// How late requests of an open loop were started after they were due, 99th percentile.
     LagP99,
+    /// How far apart the two ends of TTFT are, between which it lies where this client read late, by its percentiles.
+    TtftUncertain,
+    /// The same of TPOT.
+    TpotUncertain,
+    /// The same of ITL.
+    ItlUncertain,
+    /// The same of E2E latency.
+    E2eUncertain,
+    /// Share of the wall time in which the whole client stood still.
+    StoodStill,
     /// How long reads returned after the kernel had their bytes, 99th percentile.
     ReadDelayP99,
     /// How long a worker that could run waited for a core, mean over its turns.
@@ -84,7 +94,20 @@ const fn known(
     Known { check, name, unit, default: Limit { degraded, invalid }, subject, affected }
 }
 
-const KNOWN: [Known; 11] = [
+/// A check on a time of which a percentile may be known only to lie between two ends.
+const fn uncertain(check: Check, name: &'static str, time: &'static str) -> Known {
+    known(
+        check,
+        name,
+        Unit::Share,
+        (0.02, 0.2),
+        time,
+        "this client read late; give it free cores, fewer threads or --client-priority high, or let it keep the kernel's \
+         stamps apart with --keeper on, which needs CAP_NET_RAW",
+    )
+}
+
+const KNOWN: [Known; 16] = [
     known(
         Check::NoWorkerFree,
         "no_worker_free",
@@ -101,13 +124,26 @@ const KNOWN: [Known; 11] = [
         "p99 of the lag between due and start",
         "requests did not arrive as planned; response times have the lag in them, service times do not",
     ),
+    uncertain(Check::TtftUncertain, "ttft_uncertain", "TTFT"),
+    uncertain(Check::TpotUncertain, "tpot_uncertain", "TPOT"),
+    uncertain(Check::ItlUncertain, "itl_uncertain", "ITL"),
+    uncertain(Check::E2eUncertain, "e2e_uncertain", "E2E"),
+    known(
+        Check::StoodStill,
+        "stood_still",
+        Unit::Share,
+        (0.01, 0.1),
+        "time in which this client stood still, stopped, paused or starved",
+        "what came in meanwhile is known only between two moments, and requests left later; run it where nothing stops it, with \
+         cores of its own",
+    ),
     known(
         Check::ReadDelayP99,
         "read_delay_p99",
         Unit::Ms,
         (10.0, 100.0),
         "p99 of the delay between the kernel's receipt and the read",
-        "latencies are the kernel's and stand, but the next requests left later, so throughput may be this client's limit",
+        "the next requests left later, so throughput may be this client's limit, not the server's",
     ),
     known(
         Check::RunQueueWait,
@@ -115,7 +151,8 @@ const KNOWN: [Known; 11] = [
         Unit::Ms,
         (5.0, 50.0),
         "mean wait of a thread for a core",
-        "sending was late, and so is every time that the kernel did not stamp; run it on an idle machine or with fewer threads",
+        "requests left later, so throughput may be this client's limit, and so is every time that the kernel did not stamp; run \
+         it on an idle machine or with fewer threads",
     ),
     known(
         Check::CpuShare,

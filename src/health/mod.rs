@@ -6,6 +6,7 @@
 mod environment;
 mod limits;
 mod machine;
+mod uncertain;
 
 use std::time::Duration;
 
@@ -14,12 +15,13 @@ use serde::{Deserialize, Serialize};
 pub use environment::{Environment, raise_open_files_limit};
 pub use limits::{Check, Limit, Limits, TypedLimit, Unit};
 pub use machine::{Machine, Ticks, load_average};
+pub use uncertain::{Uncertain, most_uncertain, uncertain};
 
 use crate::clock::RunQueue;
 use crate::failure::FailureKind;
 use crate::keeper;
 use crate::priority;
-use crate::summary::Summary;
+use crate::summary::{Distribution, Summary};
 use crate::units::ratio;
 
 /// Whether a run's figures can be believed, as far as this client is concerned. In order from good to bad.
@@ -125,6 +127,8 @@ pub struct Evidence<'a> {
     pub has_rate: bool,
     /// What the workers waited for a core; `None` if unknown.
     pub run_queue: Option<RunQueue>,
+    /// How long the whole client stood still during the run: stopped, paused or starved; `None` if unknown.
+    pub stood_still: Option<Duration>,
     /// What came of the run.
     pub summary: &'a Summary,
 }
@@ -137,7 +141,7 @@ impl Health {
         checks.sort_by_key(|checked| std::cmp::Reverse(checked.verdict));
         let verdict = checks.first().map_or(Verdict::Valid, |worst| worst.verdict);
         let bad = checks.iter().filter(|checked| checked.verdict != Verdict::Valid);
-        let reasons = bad.map(Checked::reason).collect();
+        let reasons = bad.map(|checked| checked.reason(evidence)).collect();
         let cpu = evidence.cpu();
         Self {
             verdict,
@@ -165,10 +169,13 @@ fn checked(check: Check, value: Option<f64>, limit: Limit) -> Checked {
 }
 
 impl Checked {
-    fn reason(&self) -> String {
+    fn reason(&self, evidence: &Evidence<'_>) -> String {
         let limit = if self.verdict == Verdict::Invalid { self.invalid_above } else { self.degraded_above };
         let (value, limit) = (self.unit.show(self.value.unwrap_or_default()), self.unit.show(limit));
         let (subject, affected) = (self.check.subject(), self.check.affected());
+        if let Some(most) = evidence.most_uncertain(self.check) {
+            return format!("{subject} {} ({value}, above {limit}): {affected}", most.words());
+        }
         format!("{subject}: {value}, above {limit}: {affected}")
     }
 }
@@ -185,6 +192,11 @@ impl Evidence<'_> {
                 ratio(waited, requests.sent + requests.not_sent).filter(|_| self.has_rate)
             }
             Check::LagP99 => latency.lag.as_ref().filter(|_| self.has_rate).map(|lag| lag.percentiles.p99),
+            Check::TtftUncertain | Check::TpotUncertain | Check::ItlUncertain | Check::E2eUncertain => {
+                let is_known = self.ends_of(check)?.0.is_some();
+                is_known.then(|| self.most_uncertain(check).map_or(0.0, |most| most.share()))
+            }
+            Check::StoodStill => self.of_wall(self.stood_still?),
             Check::ReadDelayP99 => latency.read_delay.as_ref().map(|delay| delay.percentiles.p99),
             Check::RunQueueWait => Some(self.run_queue?.mean_wait()?.as_secs_f64() * 1e3),
             Check::CpuShare => self.cpu_share(),
@@ -213,6 +225,23 @@ impl Evidence<'_> {
         }
     }
 
+    /// Upper and lower ends of the time that the check is on; `None` where it is on something else.
+    fn ends_of(&self, check: Check) -> Option<(&Option<Distribution>, &Option<Distribution>)> {
+        let latency = &self.summary.latency;
+        match check {
+            Check::TtftUncertain => Some((&latency.ttft, &latency.ttft_low)),
+            Check::TpotUncertain => Some((&latency.tpot, &latency.tpot_low)),
+            Check::ItlUncertain => Some((&latency.itl, &latency.itl_low)),
+            Check::E2eUncertain => Some((&latency.e2e, &latency.e2e_low)),
+            _ => None,
+        }
+    }
+
+    fn most_uncertain(&self, check: Check) -> Option<Uncertain> {
+        let (high, low) = self.ends_of(check)?;
+        most_uncertain(high.as_ref()?, low.as_ref())
+    }
+
     /// CPU time of this process in the run: in user space and in the system.
     fn cpu(&self) -> Option<(Duration, Duration)> {
         let ((user, system), (user_after, system_after)) = self.before.cpu.zip(self.after.cpu)?;
@@ -233,7 +262,7 @@ impl Evidence<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::summary::{Requests, Samples, Tally};
+    use crate::summary::{Latency, Requests, Samples, Tally};
 
     /// An idle machine of two cores and a run of 10 s with 100 requests.
     fn judge(change: impl FnOnce(&mut Evidence<'_>, &mut Summary)) -> Health {
@@ -257,6 +286,7 @@ mod tests {
             threads: 20,
             has_rate: true,
             run_queue: None,
+            stood_still: None,
             summary: &empty,
         };
         change(&mut evidence, &mut summary);
@@ -292,6 +322,12 @@ mod tests {
         check(|_, s| s.latency.lag = ms(101), Invalid, "lag between due and start");
         check(|_, s| s.latency.read_delay = ms(11), Degraded, "kernel's receipt and the read: 11.0 ms");
         check(|_, s| s.latency.read_delay = ms(101), Invalid, "kernel's receipt");
+        check(
+            |e, _| e.stood_still = Some(Duration::from_millis(150)),
+            Degraded,
+            "stopped, paused or starved: 1.50%",
+        );
+        check(|e, _| e.stood_still = Some(Duration::from_secs(7)), Invalid, "this client stood still");
         let waited = |ms| Some(RunQueue { waited: Duration::from_millis(ms), turns: 10 });
         check(|e, _| e.run_queue = waited(60), Degraded, "wait of a thread for a core: 6.00 ms");
         check(|e, _| e.run_queue = waited(600), Invalid, "wait of a thread for a core");
@@ -310,6 +346,47 @@ mod tests {
         check(|e, _| e.after.ports = Some((1_001, 1_000)), Invalid, "local ports");
         check(|e, _| e.after.peak_rss_bytes = Some(900), Degraded, "memory, of that allowed: 90.0%");
         check(|e, _| e.after.peak_rss_bytes = Some(990), Invalid, "memory, of that allowed");
+    }
+
+    #[test]
+    fn times_between_two_ends_degrade_and_invalidate() {
+        use Verdict::{Degraded, Invalid};
+        let late = |change: fn(&mut Latency, [Option<Distribution>; 2])| {
+            move |low, high| {
+                move |_: &mut Evidence<'_>, s: &mut Summary| change(&mut s.latency, [ms(low), ms(high)])
+            }
+        };
+        let ttft = late(|l, [low, high]| (l.ttft_low, l.ttft) = (low, high));
+        let said = "TTFT p50 is known only to lie between 50.0 and 52.0 ms (3.85%, above 2.00%): this client read late";
+        check(ttft(50, 52), Degraded, said);
+        check(
+            ttft(50, 290),
+            Invalid,
+            "TTFT p50 is known only to lie between 50.0 and 290 ms (82.8%, above 20.0%)",
+        );
+        check(
+            late(|l, [low, high]| (l.tpot_low, l.tpot) = (low, high))(10, 12),
+            Degraded,
+            "TPOT p50 is known only",
+        );
+        check(
+            late(|l, [low, high]| (l.itl_low, l.itl) = (low, high))(0, 60),
+            Invalid,
+            "ITL p50 is known only",
+        );
+        check(
+            late(|l, [low, high]| (l.e2e_low, l.e2e) = (low, high))(900, 1_000),
+            Degraded,
+            "E2E p50 is known only",
+        );
+        // a millisecond is no matter, and neither are two percent
+        assert_eq!(judge(ttft(9, 10)).verdict, Verdict::Valid);
+        assert_eq!(judge(ttft(980, 1_000)).verdict, Verdict::Valid);
+        let value = |health: &Health| {
+            health.checks.iter().find(|c| c.check == Check::TtftUncertain).and_then(|c| c.value)
+        };
+        assert_eq!(value(&judge(|_, s| s.latency.ttft = ms(50))), Some(0.0));
+        assert_eq!(value(&judge(|_, _| {})), None);
     }
 
     #[test]

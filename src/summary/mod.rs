@@ -205,8 +205,8 @@ pub struct Latency {
     /// The part of `connect` that was the TLS handshake, ms.
     #[serde(rename = "tls_ms")]
     pub tls: Option<Distribution>,
-    /// How long reads returned after the kernel had their bytes, ms: this client's own delay, in no other figure as
-    /// far as the kernel stamped the reads. Of all requests; `None` where no read was stamped.
+    /// How long reads returned after the kernel had the last of their bytes, ms: this client's own delay. Of all requests;
+    /// `None` where no read was stamped.
     #[serde(rename = "read_delay_ms")]
     pub read_delay: Option<Distribution>,
     /// Share of the reads whose moments are the kernel's, from 0 to 1; the others' are later by the delay.
