@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::estimate::{Estimate, estimate};
+use super::threshold::between;
 use crate::plan::{Load, Metric};
 use crate::stats::{Interval, p_lower};
 use crate::summary::Summary;
@@ -42,7 +43,8 @@ pub enum Change {
     Better,
     /// Within the tolerance.
     Same,
-    /// Above the tolerance, but not shown; or nothing can be shown.
+    /// Above the tolerance, but not shown; or nothing can be shown; or it depends on where between their ends figures lie that
+    /// a client was too late to know.
     Inconclusive,
     /// Shown, and above the tolerance; or no request of a new run succeeded.
     Worse,
@@ -100,6 +102,9 @@ pub struct Side {
     /// One run: its 95 % interval. Two or three: from the least to the most of theirs. More: from the least to the most of
     /// the runs' figures. `None` where that is not known.
     pub interval: Option<Interval>,
+    /// The other end of `value`, where a client was late: lower for times, higher for goodput. `None` where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_end: Option<f64>,
     /// The runs' figures.
     pub runs: Vec<Option<f64>>,
     /// Requests, or connections, behind them in all.
@@ -158,7 +163,37 @@ impl Row {
     }
 }
 
+/// The row of a metric. Where figures lie between two ends, its verdict has to be the same at the ends that are farthest
+/// apart and nearest to each other, and so wherever between them the truth is.
 fn row(
+    metric: Metric,
+    method: Method,
+    tolerance: f64,
+    base: &[Option<Estimate>],
+    new: &[Option<Estimate>],
+) -> Row {
+    let mut row = row_of(metric, method, tolerance, base, new);
+    let at = |runs: &[Option<Estimate>], end: fn(Estimate) -> Estimate| -> Vec<_> {
+        runs.iter().map(|found| found.map(end)).collect()
+    };
+    let is_late = base.iter().chain(new).flatten().any(|found| found.other_end.is_some());
+    let verdict_at =
+        |of_base, of_new| row_of(metric, method, tolerance, &at(base, of_base), &at(new, of_new)).verdict;
+    let is_one = |ends| ends == row.verdict;
+    if is_late
+        && !(is_one(verdict_at(Estimate::at_least, Estimate::at_most))
+            && is_one(verdict_at(Estimate::at_most, Estimate::at_least)))
+    {
+        let told = [("base", &row.base), ("new", &row.new)].into_iter().filter_map(|(name, side)| {
+            Some(format!("{name} {}", between(metric.unit(), side.value?, side.other_end?)))
+        });
+        row.note = Some(format!("the client was late: {}", told.collect::<Vec<_>>().join(", ")));
+        row.verdict = Change::Inconclusive;
+    }
+    row
+}
+
+fn row_of(
     metric: Metric,
     method: Method,
     tolerance: f64,
@@ -244,7 +279,11 @@ fn side(method: Method, estimates: &[Option<Estimate>]) -> Side {
             each.map(|each| hull(&each))
         }
     };
-    Side { value: values.and_then(median), interval, runs, n }
+    let value = values.and_then(median);
+    let others =
+        estimates.iter().map(|one| one.map(|one| one.at_other_end().value)).collect::<Option<Vec<f64>>>();
+    let other_end = others.and_then(median).filter(|other| Some(*other) != value);
+    Side { value, interval, other_end, runs, n }
 }
 
 /// From the least lower end to the most upper one; unknown where one of them is.
@@ -272,12 +311,13 @@ pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::estimate::OtherEnd;
     use crate::plan::{Quantity, Stat};
 
     const P95: Metric = Metric::Of(Quantity::Ttft, Stat::P95);
 
     fn found(value: f64, low: f64, high: f64) -> Option<Estimate> {
-        Some(Estimate { value, interval: Some(Interval::new(low, high)), n: 100 })
+        Some(Estimate { value, interval: Some(Interval::new(low, high)), n: 100, other_end: None })
     }
 
     fn method(base: usize, new: usize) -> Method {
@@ -328,17 +368,19 @@ mod tests {
 
     #[test]
     fn what_has_no_interval_or_no_value_is_inconclusive() {
-        let open =
-            |value| Some(Estimate { value, interval: Some(Interval { low: Some(1.0), high: None }), n: 9 });
+        let open = |value| {
+            found(value, 0.0, 0.0)
+                .map(|e| Estimate { interval: Some(Interval { low: Some(1.0), high: None }), ..e })
+        };
         let row = check(P95, &[open(5.0)], &[open(5.0)], Change::Inconclusive);
         assert_eq!(row.note.as_deref(), Some("too few requests for an interval"));
-        let bare = |value| Some(Estimate { value, interval: None, n: 9 });
+        let bare = |value| found(value, 0.0, 0.0).map(|e| Estimate { interval: None, ..e });
         let row = check(P95, &[bare(5.0)], &[bare(5.0)], Change::Inconclusive);
         assert_eq!(row.note.as_deref(), Some("no interval is known for it; compare 4 runs a side"));
         check(P95, &[None], &[bare(5.0)], Change::Inconclusive);
         // below all that the base can be, although its upper end is not known
-        let base =
-            [Some(Estimate { value: 100.0, interval: Some(Interval { low: Some(90.0), high: None }), n: 9 })];
+        let base = [found(100.0, 0.0, 0.0)
+            .map(|e| Estimate { interval: Some(Interval { low: Some(90.0), high: None }), ..e })];
         check(P95, &base, &[found(50.0, 45.0, 55.0)], Change::Better);
     }
 
@@ -363,5 +405,41 @@ mod tests {
         check(P95, &base, &runs(&[99.0, 97.0, 130.0, 140.0]), Change::Inconclusive);
         check(P95, &base, &runs(&[80.0, 81.0, 79.0, 82.0, 80.0]), Change::Better);
         check(P95, &base, &base, Change::Same);
+    }
+
+    /// A figure that is known only to lie between two.
+    fn between_ends(low: f64, high: f64) -> Option<Estimate> {
+        let interval = |value: f64| Some(Interval::new(value * 0.99, value * 1.01));
+        let other_end = Some(OtherEnd { value: low, interval: interval(low) });
+        Some(Estimate { value: high, interval: interval(high), n: 100, other_end })
+    }
+
+    #[test]
+    fn a_difference_that_a_late_client_may_have_made_is_inconclusive() {
+        let base = [found(50.0, 49.5, 50.5)];
+        let row = check(P95, &base, &[between_ends(50.0, 290.0)], Change::Inconclusive);
+        assert_eq!(row.note.as_deref(), Some("the client was late: new 50.0 to 290 ms"));
+        assert_eq!((row.new.value, row.new.other_end), (Some(290.0), Some(50.0)));
+        // nor can it be called the same or better
+        check(P95, &[found(290.0, 285.0, 295.0)], &[between_ends(50.0, 290.0)], Change::Inconclusive);
+        let row = check(P95, &[between_ends(50.0, 290.0)], &[between_ends(60.0, 61.0)], Change::Inconclusive);
+        assert_eq!(
+            row.note.as_deref(),
+            Some("the client was late: base 50.0 to 290 ms, new 60.0 to 61.0 ms")
+        );
+        // wherever the truth is, these differ
+        check(P95, &base, &[between_ends(100.0, 290.0)], Change::Worse);
+        check(P95, &[found(500.0, 495.0, 505.0)], &[between_ends(50.0, 290.0)], Change::Better);
+        // and this is within the tolerance
+        check(P95, &base, &[between_ends(49.0, 51.0)], Change::Same);
+    }
+
+    #[test]
+    fn a_test_over_runs_has_to_come_to_the_same_at_both_ends() {
+        let runs = |values: &[f64]| -> Vec<_> { values.iter().map(|v| found(*v, *v, *v)).collect() };
+        let base = runs(&[100.0, 103.0, 98.0, 101.0]);
+        let late = |lows: [f64; 4]| lows.map(|low| between_ends(low, 200.0)).to_vec();
+        check(P95, &base, &late([120.0, 118.0, 125.0, 121.0]), Change::Worse);
+        check(P95, &base, &late([90.0, 91.0, 95.0, 92.0]), Change::Inconclusive);
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::arrivals::Process;
 use crate::plan::{Load, Metric, Quantity, Stat};
 use crate::stats::{Interval, NORMAL, share_interval};
-use crate::summary::{Distribution, Goodput, Latency, Summary};
+use crate::summary::{Distribution, Latency, Summary};
 
 /// A figure of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,54 @@ pub struct Estimate {
     pub interval: Option<Interval>,
     /// Requests, or connections, that it is of and that count as independent.
     pub n: u64,
+    /// How far from it the true figure may be, for this client was late: lower for times, which are told at their most, and
+    /// higher for goodput, which is told at its least. `None` where the figure is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_end: Option<OtherEnd>,
+}
+
+/// The other end of a figure that lies between two.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OtherEnd {
+    /// The figure, in its metric's unit.
+    pub value: f64,
+    /// Where it may lie, 95 %, if this is the true end; `None` as in [`Estimate`].
+    pub interval: Option<Interval>,
+}
+
+impl Estimate {
+    /// The same figure at its other end; itself where it has only one.
+    pub fn at_other_end(self) -> Self {
+        match self.other_end {
+            Some(OtherEnd { value, interval }) => Self { value, interval, n: self.n, other_end: None },
+            None => self,
+        }
+    }
+
+    /// The same figure at its lower end.
+    pub(super) fn at_least(self) -> Self {
+        if self.at_other_end().value < self.value {
+            self.at_other_end()
+        } else {
+            Self { other_end: None, ..self }
+        }
+    }
+
+    /// The same figure at its upper end.
+    pub(super) fn at_most(self) -> Self {
+        if self.at_other_end().value > self.value {
+            self.at_other_end()
+        } else {
+            Self { other_end: None, ..self }
+        }
+    }
+
+    /// With this for the other end, where it is another figure.
+    fn or(self, other: Option<Self>) -> Self {
+        let other = other.filter(|other| other.value != self.value);
+        let other_end = other.map(|Self { value, interval, .. }| OtherEnd { value, interval });
+        Self { other_end, ..self }
+    }
 }
 
 /// What a run's figure is; `None` where the run has no such value.
@@ -35,36 +83,58 @@ pub fn estimate(metric: Metric, load: &Load, summary: &Summary) -> Option<Estima
     let ended = steady.map_or(0, |steady| {
         (steady.requests_per_s * (steady.until_s - steady.from_s)).round().max(0.0) as u64
     });
-    let share = |value, hits| Some(Estimate { value, interval: share_interval(hits, answered), n: answered });
+    let share = |value, hits| Estimate {
+        value,
+        interval: share_interval(hits, answered),
+        n: answered,
+        other_end: None,
+    };
     match metric {
-        Metric::Of(quantity, stat) => Some(of(quantity_of(quantity, &summary.latency)?, stat)),
+        Metric::Of(quantity, stat) => {
+            let (high, low) = quantity_of(quantity, &summary.latency);
+            // a deviation has no ends
+            let low = low.filter(|_| stat != Stat::Std).map(|low| of(low, stat));
+            Some(of(high?, stat).or(low))
+        }
         Metric::RequestsPerS => rate(rates.requests_per_s?, requests.succeeded, None),
         Metric::OutputTokensPerS => rate(rates.output_tokens_per_s?, requests.succeeded, tokens),
         Metric::TotalTokensPerS => rate(rates.total_tokens_per_s?, requests.succeeded, tokens),
         Metric::SteadyRequestsPerS => rate(steady?.requests_per_s, ended, None),
         Metric::SteadyOutputTokensPerS => rate(steady?.output_tokens_per_s?, ended, tokens),
-        Metric::ErrorRate => share(requests.error_rate()?, requests.failed),
-        Metric::SuccessRate => share(requests.success_rate?, requests.succeeded),
-        Metric::Goodput => share(summary.goodput?.share?, summary.goodput?.good),
-        Metric::GoodputRequestsPerS => good_rate(summary.goodput.as_ref()?, spread(load, summary)),
+        Metric::ErrorRate => Some(share(requests.error_rate()?, requests.failed)),
+        Metric::SuccessRate => Some(share(requests.success_rate?, requests.succeeded)),
+        Metric::Goodput => {
+            let goodput = summary.goodput?;
+            let at_best = goodput.at_best.and_then(|best| Some(share(best.share?, best.good)));
+            Some(share(goodput.share?, goodput.good).or(at_best))
+        }
+        Metric::GoodputRequestsPerS => {
+            let (goodput, spread) = (summary.goodput?, spread(load, summary));
+            let at_best = goodput.at_best;
+            let at_best = at_best
+                .and_then(|best| Some(good_rate(best.good, best.share?, best.requests_per_s?, spread)));
+            Some(good_rate(goodput.good, goodput.share?, goodput.requests_per_s?, spread).or(at_best))
+        }
     }
 }
 
-fn quantity_of(quantity: Quantity, latency: &Latency) -> Option<&Distribution> {
-    match quantity {
-        Quantity::E2e => latency.e2e.as_ref(),
-        Quantity::Ttft => latency.ttft.as_ref(),
-        Quantity::Tpot => latency.tpot.as_ref(),
-        Quantity::Itl => latency.itl.as_ref(),
-        Quantity::InterEvent => latency.inter_event.as_ref(),
-        Quantity::Ttfb => latency.ttfb.as_ref(),
-        Quantity::ResponseTtft => latency.response_ttft.as_ref(),
-        Quantity::ResponseE2e => latency.response_e2e.as_ref(),
-        Quantity::Lag => latency.lag.as_ref(),
-        Quantity::Connect => latency.connect.as_ref(),
-        Quantity::InputTokens => latency.input_tokens.as_ref(),
-        Quantity::OutputTokens => latency.output_tokens.as_ref(),
-    }
+/// Values at their upper ends, and at their lower ones where some are not known.
+fn quantity_of(quantity: Quantity, latency: &Latency) -> (Option<&Distribution>, Option<&Distribution>) {
+    let (high, low) = match quantity {
+        Quantity::E2e => (&latency.e2e, &latency.e2e_low),
+        Quantity::Ttft => (&latency.ttft, &latency.ttft_low),
+        Quantity::Tpot => (&latency.tpot, &latency.tpot_low),
+        Quantity::Itl => (&latency.itl, &latency.itl_low),
+        Quantity::InterEvent => (&latency.inter_event, &latency.inter_event_low),
+        Quantity::Ttfb => (&latency.ttfb, &None),
+        Quantity::ResponseTtft => (&latency.response_ttft, &latency.response_ttft_low),
+        Quantity::ResponseE2e => (&latency.response_e2e, &latency.response_e2e_low),
+        Quantity::Lag => (&latency.lag, &None),
+        Quantity::Connect => (&latency.connect, &None),
+        Quantity::InputTokens => (&latency.input_tokens, &None),
+        Quantity::OutputTokens => (&latency.output_tokens, &None),
+    };
+    (high.as_ref(), low.as_ref())
 }
 
 fn of(distribution: &Distribution, stat: Stat) -> Estimate {
@@ -81,7 +151,7 @@ fn of(distribution: &Distribution, stat: Stat) -> Estimate {
         Stat::P99 => (p.p99, ci95.map(|ci| ci.p99)),
         Stat::P999 => (p.p99_9, ci95.map(|ci| ci.p99_9)),
     };
-    Estimate { value, interval, n: ci95.map_or(distribution.count, |ci| ci.n) }
+    Estimate { value, interval, n: ci95.map_or(distribution.count, |ci| ci.n), other_end: None }
 }
 
 /// Standard deviation ÷ mean of the times between completions. `None` where it is not known.
@@ -94,10 +164,9 @@ fn spread(load: &Load, summary: &Summary) -> Option<f64> {
 }
 
 /// The rate of good requests: completions, of which each is good or not by itself.
-fn good_rate(goodput: &Goodput, spread: Option<f64>) -> Option<Estimate> {
-    let share = goodput.share?;
+fn good_rate(good: u64, share: f64, requests_per_s: f64, spread: Option<f64>) -> Estimate {
     let thinned = spread.map(|spread| (1.0 - share + share * spread * spread).sqrt());
-    Some(rate(goodput.requests_per_s?, goodput.good, thinned, None))
+    rate(requests_per_s, good, thinned, None)
 }
 
 fn variation(distribution: &Distribution) -> Option<f64> {
@@ -110,5 +179,59 @@ fn rate(value: f64, n: u64, spread: Option<f64>, counts: Option<&Distribution>) 
         let half = value * NORMAL * spread.hypot(of_counts) / (n as f64).sqrt();
         Interval::new((value - half).max(0.0), value + half)
     });
-    Estimate { value, interval, n }
+    Estimate { value, interval, n, other_end: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Extent;
+    use crate::summary::{Goodput, GoodputAtBest, Samples, Tally};
+
+    fn of_values(values: [u64; 3]) -> Option<Distribution> {
+        let mut samples = Samples::new(1);
+        values.into_iter().for_each(|value| samples.add(value));
+        samples.into_distribution(1.0)
+    }
+
+    #[test]
+    fn a_figure_that_is_not_known_has_another_end() {
+        let mut summary = Tally::default().into_summary();
+        summary.latency.ttft = of_values([50, 60, 290]);
+        summary.latency.ttft_low = of_values([50, 50, 60]);
+        summary.latency.e2e = of_values([50, 60, 290]);
+        let load = Load {
+            threads: std::num::NonZeroUsize::MIN,
+            arrivals: None,
+            completions: None,
+            duration: None,
+            warmup: Extent::NONE,
+            cooldown: Extent::NONE,
+            grace: None,
+        };
+        let ends = |metric: &str| {
+            let found = estimate(metric.parse().expect(metric), &load, &summary).expect(metric);
+            (found.value, found.other_end.map(|end| end.value))
+        };
+        assert_eq!((ends("ttft.p50"), ends("ttft.max")), ((60.0, Some(50.0)), (290.0, Some(60.0))));
+        // nothing is not known of the least, of a deviation no ends are known, and of E2E all is known
+        assert_eq!(
+            (ends("ttft.min"), ends("ttft.std").1, ends("e2e.max")),
+            ((50.0, None), None, (290.0, None))
+        );
+        summary.requests.succeeded = 10;
+        summary.goodput = Some(Goodput {
+            good: 8,
+            share: Some(0.8),
+            requests_per_s: Some(4.0),
+            at_best: Some(GoodputAtBest { good: 9, share: Some(0.9), requests_per_s: Some(4.5) }),
+        });
+        let ends = |metric: &str| {
+            let found = estimate(metric.parse().expect(metric), &load, &summary).expect(metric);
+            (found.at_least().value, found.value, found.at_most().value)
+        };
+        assert_eq!(ends("goodput"), (0.8, 0.8, 0.9));
+        assert_eq!(ends("goodput_requests_per_s"), (4.0, 4.0, 4.5));
+        assert_eq!(ends("ttft.p50"), (50.0, 60.0, 60.0));
+    }
 }

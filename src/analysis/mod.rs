@@ -9,7 +9,7 @@ mod threshold;
 mod trend;
 
 pub use compare::{Change, Comparison, Method, RUNS_FOR_A_TEST, Row, Side};
-pub use estimate::{Estimate, estimate};
+pub use estimate::{Estimate, OtherEnd, estimate};
 pub use remarks::remarks;
 pub use repeats::{Spread, spreads};
 pub use sweep::{Point, Sweep};

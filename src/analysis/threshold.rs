@@ -7,7 +7,7 @@ use crate::health::Verdict;
 use crate::plan::{Load, Metric, Operator, Rule, Threshold, Unit};
 use crate::stats::{Interval, count_for_lower_bound, count_for_upper_bound};
 use crate::summary::Summary;
-use crate::units::{show_count, show_counted};
+use crate::units::{show_count, show_counted, show_share, significant};
 
 /// What came of one threshold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,10 @@ pub struct Judgement {
     pub limit: Figure,
     /// Where the figure may lie, 95 %; `None` where that is not known.
     pub ci95: Option<Interval>,
+    /// How far from it the true figure may be, for this client was late: lower for times, higher for goodput. `None` where it
+    /// is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_end: Option<f64>,
     /// Requests, or connections, that the figure is of.
     pub n: Option<u64>,
     /// Whether the limit was kept.
@@ -50,7 +54,8 @@ pub enum Outcome {
     Passed,
     /// It was not, or the run has no such figure.
     Failed,
-    /// It was, but by too few requests to say it of the server.
+    /// It was, but by too few requests to say it of the server; or the limit lies between the two ends of a figure that this
+    /// client was too late to know.
     Inconclusive,
 }
 
@@ -93,6 +98,7 @@ fn judged_health(threshold: &Threshold, worst: Verdict, health: Verdict) -> Judg
         value: Some(Figure::Health(health)),
         limit: Figure::Health(worst),
         ci95: None,
+        other_end: None,
         n: None,
         verdict: if health <= worst { Outcome::Passed } else { Outcome::Failed },
         note: None,
@@ -117,6 +123,7 @@ fn judged_figure(
         value: found.map(|found| Figure::Number(found.value)),
         limit: Figure::Number(limit),
         ci95: found.and_then(|found| found.interval),
+        other_end: found.and_then(|found| found.other_end).map(|end| end.value),
         n: found.map(|found| found.n),
         verdict,
         note,
@@ -125,6 +132,10 @@ fn judged_figure(
 
 fn verdict(metric: Metric, operator: Operator, limit: f64, found: &Estimate) -> (Outcome, Option<String>) {
     let is_kept = operator.holds(found.value, limit);
+    if operator.holds(found.at_other_end().value, limit) != is_kept {
+        let ends = between(metric.unit(), found.value, found.at_other_end().value);
+        return (Outcome::Inconclusive, Some(format!("this client was late: {ends}")));
+    }
     if let (true, Some(needed)) =
         (is_kept, needed(metric, operator, limit).filter(|needed| found.n < *needed))
     {
@@ -140,6 +151,15 @@ fn verdict(metric: Metric, operator: Operator, limit: f64, found: &Estimate) -> 
     let is_near = found.interval.is_some_and(|interval| has_end(interval) && interval.holds(limit));
     let note = is_near.then(|| "the limit lies within the interval: chance may decide".to_owned());
     (if is_kept { Outcome::Passed } else { Outcome::Failed }, note)
+}
+
+/// Between which two ends a figure lies: `50.1 to 290 ms`.
+pub(super) fn between(unit: Unit, one: f64, other: f64) -> String {
+    let (low, high) = (one.min(other), one.max(other));
+    match unit {
+        Unit::Share => format!("{} to {}", show_share(low), show_share(high)),
+        _ => format!("{} to {} {}", significant(low), significant(high), unit.name()),
+    }
 }
 
 /// How many requests it takes at least to bound the figure on the side of its limit with 95 % probability: for a
@@ -164,9 +184,10 @@ fn needed(metric: Metric, operator: Operator, limit: f64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::estimate::OtherEnd;
 
     fn found(value: f64, low: f64, high: f64, n: u64) -> Estimate {
-        Estimate { value, interval: Some(Interval::new(low, high)), n }
+        Estimate { value, interval: Some(Interval::new(low, high)), n, other_end: None }
     }
 
     #[track_caller]
@@ -193,15 +214,19 @@ mod tests {
 
     #[test]
     fn too_few_requests_show_nothing_good() {
-        let few =
-            |value, n| Some(Estimate { value, interval: Some(Interval { low: Some(1.0), high: None }), n });
+        let few = |value, n| {
+            Some(Estimate {
+                interval: Some(Interval { low: Some(1.0), high: None }),
+                ..found(value, 0.0, 0.0, n)
+            })
+        };
         let note = Some("298 requests cannot show it at 95%; it takes 299");
         check("ttft.p99<500ms", few(400.0, 298), Outcome::Inconclusive, note);
         let near = Some("the limit lies within the interval: chance may decide");
         check("ttft.p99<500ms", few(400.0, 299), Outcome::Passed, near);
         check("ttft.p99<500ms", few(600.0, 10), Outcome::Failed, near);
         check("ttft.p99>3ms", few(600.0, 1), Outcome::Passed, near);
-        let endless = Some(Estimate { value: 600.0, interval: Some(Interval::default()), n: 2 });
+        let endless = Some(Estimate { interval: Some(Interval::default()), ..found(600.0, 0.0, 0.0, 2) });
         check("ttft.p99>3ms", endless, Outcome::Passed, None);
         check("ttft.p99<3ms", endless, Outcome::Failed, None);
         let note = Some("100 requests cannot show it at 95%; it takes 299");
@@ -213,9 +238,28 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_between_the_ends_is_the_clients_doing() {
+        let between = |value: f64, other: f64| {
+            let other_end = Some(OtherEnd { value: other, interval: None });
+            Some(Estimate { other_end, ..found(value, value, value, 5_000) })
+        };
+        let late = Some("this client was late: 50.1 to 290 ms");
+        check("ttft.p99<100ms", between(290.0, 50.1), Outcome::Inconclusive, late);
+        check("ttft.p99>100ms", between(290.0, 50.1), Outcome::Inconclusive, late);
+        check("ttft.p99<300ms", between(290.0, 50.1), Outcome::Passed, None);
+        check("ttft.p99<50ms", between(290.0, 50.1), Outcome::Failed, None);
+        let late = Some("this client was late: 94.2% to 96.0%");
+        check("goodput>=95%", between(0.942, 0.96), Outcome::Inconclusive, late);
+        check("goodput>=94%", between(0.942, 0.96), Outcome::Passed, None);
+        check("goodput>=97%", between(0.942, 0.96), Outcome::Failed, None);
+        let late = Some("this client was late: 9.00 to 12.0 requests/s");
+        check("goodput_requests_per_s>10", between(9.0, 12.0), Outcome::Inconclusive, late);
+    }
+
+    #[test]
     fn what_was_not_measured_is_not_kept() {
         check("connect.p50<5ms", None, Outcome::Failed, Some("no such value was measured"));
-        let mean = Some(Estimate { value: 4.0, interval: None, n: 1 });
+        let mean = Some(Estimate { interval: None, ..found(4.0, 0.0, 0.0, 1) });
         check("e2e.max<5ms", mean, Outcome::Passed, None);
     }
 

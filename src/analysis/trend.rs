@@ -38,6 +38,10 @@ pub struct Segment {
     pub n: usize,
     /// The median of these.
     pub median: f64,
+    /// The median of their other ends, where clients were late: lower for times, higher for goodput. `None` where it is the
+    /// same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_end: Option<f64>,
 }
 
 /// A change of level.
@@ -54,7 +58,7 @@ pub struct Shift {
     pub change: Option<f64>,
     /// How likely a random order of the runs would show such a step somewhere.
     pub p: f64,
-    /// Better or worse above the tolerance, same within it.
+    /// Better or worse above the tolerance, same within it; inconclusive where that depends on how late clients were.
     pub verdict: Change,
 }
 
@@ -91,19 +95,20 @@ impl Trend {
         let segments: Vec<Segment> =
             starts.zip(ends).filter_map(|(from, until)| segment(&found[from..until])).collect();
         let mut changes: Vec<Shift> = Vec::with_capacity(points.len());
-        let mut level = segments.first().map_or(0.0, |first| first.median);
+        let mut level = segments.first().copied();
         for (segment, point) in segments.iter().skip(1).zip(&points) {
-            let verdict = verdict(metric, tolerance, level, segment.median);
+            let before = level.unwrap_or(*segment);
+            let verdict = verdict_of_ends(metric, tolerance, before.ends(), segment.ends());
             changes.push(Shift {
                 run: segment.from,
-                before: level,
+                before: before.median,
                 after: segment.median,
-                change: relative(level, segment.median),
+                change: relative(before.median, segment.median),
                 p: point.p,
                 verdict,
             });
-            if verdict != Change::Same {
-                level = segment.median;
+            if matches!(verdict, Change::Better | Change::Worse) {
+                level = Some(*segment);
             }
         }
         let newest = points.last().map_or(0, |point| point.at);
@@ -132,8 +137,28 @@ impl Trend {
 
 fn segment(found: &[(usize, Estimate)]) -> Option<Segment> {
     let ((from, _), (until, _)) = found.first().zip(found.last())?;
-    let median = median(found.iter().map(|(_, estimate)| estimate.value).collect())?;
-    Some(Segment { from: *from, until: *until, n: found.len(), median })
+    let of = |end: fn(Estimate) -> Estimate| {
+        median(found.iter().map(|(_, estimate)| end(*estimate).value).collect())
+    };
+    let median = of(|estimate| estimate)?;
+    let other_end = of(Estimate::at_other_end).filter(|other| *other != median);
+    Some(Segment { from: *from, until: *until, n: found.len(), median, other_end })
+}
+
+impl Segment {
+    /// Its median, and between which two it lies.
+    fn ends(&self) -> [f64; 3] {
+        let other = self.other_end.unwrap_or(self.median);
+        [self.median, self.median.min(other), self.median.max(other)]
+    }
+}
+
+/// Better, worse or within the tolerance wherever between their ends the figures are; inconclusive where that differs. Both are
+/// given as the figure, its lower and its upper end.
+fn verdict_of_ends(metric: Metric, tolerance: f64, from: [f64; 3], to: [f64; 3]) -> Change {
+    let shown = verdict(metric, tolerance, from[0], to[0]);
+    let is_so = |from, to| verdict(metric, tolerance, from, to) == shown;
+    if is_so(from[1], to[2]) && is_so(from[2], to[1]) { shown } else { Change::Inconclusive }
 }
 
 /// Better, worse, or within the tolerance.
@@ -153,13 +178,23 @@ fn relative(from: f64, to: f64) -> Option<f64> {
 fn latest(metric: Metric, tolerance: f64, found: &[(usize, Estimate)]) -> Option<Latest> {
     let ((run, last), before) = found.split_last()?;
     let values: Vec<f64> = before.iter().map(|(_, estimate)| estimate.value).collect();
-    let middle = median(values.clone())?;
-    let is_beyond = |other: &f64| if last.value > middle { *other < last.value } else { *other > last.value };
-    let (verdict, note) = match verdict(metric, tolerance, middle, last.value) {
+    let middle = median(values)?;
+    let is_beyond = |other: &Estimate| match last.value > middle {
+        true => other.at_most().value < last.at_least().value,
+        false => other.at_least().value > last.at_most().value,
+    };
+    let level = segment(before)?;
+    let last_ends = [last.value, last.at_least().value, last.at_most().value];
+    let (verdict, note) = match verdict_of_ends(metric, tolerance, level.ends(), last_ends) {
+        Change::Inconclusive => {
+            (Change::Inconclusive, Some("the client was late, and may have made the difference"))
+        }
         Change::Same => (Change::Same, None),
         _ if before.len() < RUNS_FOR_A_TEST => (Change::Inconclusive, Some("fewer than four runs before it")),
-        _ if !values.iter().all(is_beyond) => (Change::Inconclusive, Some("a run before it was as far off")),
-        _ if !is_clear(last.interval, middle) => {
+        _ if !before.iter().all(|(_, other)| is_beyond(other)) => {
+            (Change::Inconclusive, Some("a run before it was as far off"))
+        }
+        _ if !(is_clear(last.interval, middle) && is_clear(last.at_other_end().interval, middle)) => {
             (Change::Inconclusive, Some("its own requests are too few to tell"))
         }
         shown => (shown, None),
@@ -182,12 +217,18 @@ fn is_clear(interval: Option<Interval>, value: f64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::estimate::OtherEnd;
     use crate::plan::{Quantity, Stat};
 
     const P95: Metric = Metric::Of(Quantity::Ttft, Stat::P95);
 
     fn found(value: f64) -> Option<Estimate> {
-        Some(Estimate { value, interval: Some(Interval::new(value * 0.98, value * 1.02)), n: 100 })
+        Some(Estimate {
+            value,
+            interval: Some(Interval::new(value * 0.98, value * 1.02)),
+            n: 100,
+            other_end: None,
+        })
     }
 
     fn trend(metric: Metric, values: &[f64]) -> Trend {
@@ -246,6 +287,40 @@ mod tests {
         assert_eq!(trend.latest.map(|latest| (latest.run, latest.n)), Some((9, 3)));
     }
 
+    /// Known only to lie between the two.
+    fn between_ends(low: f64, high: f64) -> Option<Estimate> {
+        let other_end = Some(OtherEnd { value: low, interval: Some(Interval::new(low * 0.98, low * 1.02)) });
+        found(high).map(|found| Estimate { other_end, ..found })
+    }
+
+    #[test]
+    fn a_change_that_late_clients_may_have_made_is_inconclusive() {
+        let with = |low: f64| {
+            let after = [200.0, 198.0, 202.0, 201.0].map(|high| between_ends(low, high));
+            let runs: Vec<_> = BEFORE.map(found).into_iter().chain(after).collect();
+            let judged = vec![true; runs.len()];
+            Trend::new(P95, runs, &judged, 0.1)
+        };
+        let (late, slow) = (with(100.0), with(150.0));
+        assert_eq!((late.changes[0].verdict, late.verdict()), (Change::Inconclusive, Change::Inconclusive));
+        assert_eq!((late.segments[1].median, late.segments[1].other_end), (200.5, Some(100.0)));
+        assert_eq!((slow.changes[0].verdict, slow.verdict()), (Change::Worse, Change::Worse));
+    }
+
+    #[test]
+    fn a_latest_run_that_was_late_is_inconclusive_unless_both_ends_say_the_same() {
+        let latest = |last: Option<Estimate>| {
+            let runs: Vec<_> = BEFORE.map(found).into_iter().chain([last]).collect();
+            let judged = vec![true; runs.len()];
+            Trend::new(P95, runs, &judged, 0.1).latest.expect("some before it")
+        };
+        let late = latest(between_ends(100.0, 300.0));
+        assert_eq!(late.verdict, Change::Inconclusive);
+        assert!(late.note.is_some_and(|note| note.contains("late")));
+        assert_eq!(latest(between_ends(150.0, 300.0)).verdict, Change::Worse);
+        assert_eq!(latest(between_ends(95.0, 105.0)).verdict, Change::Same);
+    }
+
     #[test]
     fn the_latest_run_is_held_against_those_of_its_level() {
         let latest = |last: Option<Estimate>, before: &[f64]| {
@@ -255,7 +330,8 @@ mod tests {
         assert_eq!(latest(found(130.0), &BEFORE).verdict, Change::Worse);
         assert_eq!(latest(found(80.0), &BEFORE).verdict, Change::Better);
         assert_eq!(latest(found(109.0), &BEFORE).verdict, Change::Same);
-        let wide = Estimate { value: 130.0, interval: Some(Interval { low: Some(90.0), high: None }), n: 9 };
+        let wide = Interval { low: Some(90.0), high: None };
+        let wide = Estimate { value: 130.0, interval: Some(wide), n: 9, other_end: None };
         for (last, before, why) in [
             (found(130.0), &BEFORE[..3], "fewer than four"),
             (found(130.0), &[100.0, 101.0, 140.0, 99.0, 98.0][..], "as far off"),

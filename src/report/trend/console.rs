@@ -117,7 +117,9 @@ mod tests {
     use crate::plan::Metric;
 
     fn check(values: &[Option<f64>], want: &str) {
-        let runs = values.iter().map(|value| value.map(|value| Estimate { value, interval: None, n: 1 }));
+        let runs = values
+            .iter()
+            .map(|value| value.map(|value| Estimate { value, interval: None, n: 1, other_end: None }));
         let trend = Trend::new(Metric::ErrorRate, runs.collect(), &vec![true; values.len()], 0.1);
         assert_eq!(bars(&trend), want);
     }

@@ -18,6 +18,7 @@ use super::{Report, Tool};
 use crate::analysis::{Change, Estimate, Latest, Shift, Trend};
 use crate::health::Verdict;
 use crate::plan::{Labels, shown_labels};
+use crate::stats::Interval;
 use crate::text::printable;
 use crate::units::show_counted;
 
@@ -173,7 +174,11 @@ impl TrendSeries {
 
     fn told(&self, trend: &Trend, shift: &Shift, by: Option<&str>) -> String {
         let from = self.runs.get(shift.run).map(|run| run.told(by)).unwrap_or_default();
-        let within = if shift.verdict == Change::Same { ", within the tolerance" } else { "" };
+        let within = match shift.verdict {
+            Change::Same => ", within the tolerance",
+            Change::Inconclusive => ", which clients that were late may have made",
+            Change::Better | Change::Worse => "",
+        };
         format!(
             "{}: {} {} from {from} on: {} to {}{}{within} (p {:.4})",
             trend.metric,
@@ -264,9 +269,14 @@ pub(super) fn heading(trend: &Trend) -> String {
     }
 }
 
-/// `40.1 ±3%`: the figure and how far its 95 % interval reaches at most, of it; shares with the interval's ends.
+/// `40.1 ±3%`: the figure and how far its 95 % interval reaches at most, of it; shares with the interval's ends. Of a client
+/// that was late `50.1 to 290`, between which it lies.
 pub(super) fn figure(found: Estimate, unit: &str) -> String {
     let value = shown(found.value, unit);
+    let other = found.at_other_end().value;
+    if shown(other, unit) != value {
+        return interval(Interval::new(found.value.min(other), found.value.max(other)), unit);
+    }
     let Some(range) = found.interval else { return value };
     if unit == "share" {
         return format!("{value} ({})", interval(range, unit));
