@@ -4,7 +4,9 @@ use std::io::{self, Write};
 
 use super::Report;
 use super::table::{line, painted, print_table, table};
-use super::words::{UNKNOWN, count, goodput, judgement, number, share, statistics, success};
+use super::words::{
+    LATE, UNKNOWN, count, goodput, judgement, late_lines, lateness, number, share, statistics, success,
+};
 use crate::analysis::{Judgement, Outcome, remarks};
 use crate::health::{Health, StoodStill, Verdict};
 use crate::keeper::{self, Sighted};
@@ -234,6 +236,11 @@ fn latencies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         table.add_row([name.to_owned(), count].into_iter().chain(figures));
     }
     print_table(table, out)?;
+    let late = late_lines(report);
+    if !late.is_empty() {
+        writeln!(out, "  {LATE}:")?;
+    }
+    late.iter().try_for_each(|told| line(&format!("    {told}"), out))?;
     failures_as_endless(summary, is_open, out)
 }
 
@@ -389,6 +396,7 @@ fn client(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     row("Client", &parts.join("; "), out)?;
     let has_address = report.plan.server.network.unix_socket.is_none();
     row("Clock", &stamps(&report.summary, has_address), out)?;
+    lateness(report).map_or(Ok(()), |told| row("", &told, out))?;
     report.health.keeper.as_ref().map_or(Ok(()), |keeper| row("Keeper", &kept(keeper), out))?;
     match stood_still(&report.health.standstills) {
         Some(times) => row("Stood still", &times, out),

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::Report;
-use crate::summary::{Distribution, STATISTICS, Summary};
+use crate::summary::{Distribution, Latency, STATISTICS, Summary};
 
 /// Writes a header and a row for each report. Unknown is an empty cell. Each label that a report bears has a column.
 ///
@@ -63,6 +63,7 @@ fn cells(report: &Report, labels: &BTreeSet<&str>) -> Vec<(String, String)> {
     row.number("seed", Some(plan.seed));
     row.text("arrivals", &plan.load.arrivals.as_ref().map(ToString::to_string).unwrap_or_default());
     row.text("schedule_hash", report.schedule.as_ref().map_or("", |schedule| &schedule.hash));
+    row.lower_ends(&summary.latency);
     for name in labels {
         let value = plan.labels.get(*name).map_or("", String::as_str);
         row.text(&format!("label_{name}"), value);
@@ -74,6 +75,9 @@ fn cells(report: &Report, labels: &BTreeSet<&str>) -> Vec<(String, String)> {
 fn errors(summary: &Summary) -> String {
     summary.errors.iter().map(|line| format!("{}:{}", line.kind, line.count)).collect::<Vec<_>>().join(" ")
 }
+
+/// The statistics of lower ends that have a column.
+const LOWER_ENDS: [&str; 5] = ["mean", "p50", "p90", "p95", "p99"];
 
 struct Row(Vec<(String, String)>);
 
@@ -115,6 +119,26 @@ impl Row {
         self.distribution("lag_ms", latency.lag.as_ref());
         self.distribution("tpot_ms", latency.tpot.as_ref());
         self.distribution("itl_ms", latency.itl.as_ref());
+    }
+
+    /// Where this client was late.
+    fn lower_ends(&mut self, latency: &Latency) {
+        self.number("uncertain_requests_share", latency.uncertain_requests_share);
+        self.number("uncertain_gaps_share", latency.uncertain_gaps_share);
+        self.number("stood_still_s", latency.stood_still_s);
+        let times = [
+            ("latency_low_ms", &latency.e2e_low),
+            ("ttft_low_ms", &latency.ttft_low),
+            ("response_latency_low_ms", &latency.response_e2e_low),
+            ("response_ttft_low_ms", &latency.response_ttft_low),
+            ("tpot_low_ms", &latency.tpot_low),
+            ("itl_low_ms", &latency.itl_low),
+        ];
+        for (name, low) in times {
+            for (statistic, value) in STATISTICS.into_iter().filter(|(name, _)| LOWER_ENDS.contains(name)) {
+                self.number(&format!("{name}_{statistic}"), low.as_ref().map(value));
+            }
+        }
     }
 
     fn distribution(&mut self, name: &str, distribution: Option<&Distribution>) {

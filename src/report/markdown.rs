@@ -4,7 +4,9 @@ use std::io::{self, Write};
 
 use super::Report;
 use super::naming::{headline_e2e, headline_ttft, headline_words, is_open, run_names};
-use super::words::{UNKNOWN, goodput, number, success, threshold_lines, thresholds_in_short};
+use super::words::{
+    LATE, UNKNOWN, goodput, late_lines, number, success, threshold_lines, thresholds_in_short,
+};
 use crate::analysis::Outcome;
 use crate::health::Verdict;
 use crate::plan::{SuiteKind, shown_labels};
@@ -171,7 +173,14 @@ fn times(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         let cells: Vec<_> = [name.to_owned(), show_count(d.count)].into_iter().chain(figures).collect();
         row(&cells, out)?;
     }
-    writeln!(out, "\nE2E and TTFT are {}.\n", headline_words(report))
+    writeln!(out, "\nE2E and TTFT are {}.\n", headline_words(report))?;
+    let late = late_lines(report);
+    if late.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "⚠️ {LATE}:\n")?;
+    late.iter().try_for_each(|told| writeln!(out, "- {told}"))?;
+    writeln!(out)
 }
 
 fn errors(report: &Report, out: &mut dyn Write) -> io::Result<()> {

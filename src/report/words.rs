@@ -1,9 +1,11 @@
 //! Figures, intervals, thresholds and goodput, in the words that all reports share; and what stands for none.
 
 use crate::analysis::{Figure, Judgement, Outcome};
+use crate::health::{Uncertain, uncertain};
 use crate::report::Report;
+use crate::report::naming::is_open;
 use crate::stats::Interval;
-use crate::summary::{STATISTICS, Statistic};
+use crate::summary::{Distribution, STATISTICS, Statistic};
 use crate::units::{show_count, show_counted, show_share, significant};
 
 /// What stands for an unknown figure.
@@ -101,12 +103,57 @@ pub(super) fn threshold_lines(report: &Report) -> impl Iterator<Item = String> +
     report.thresholds.iter().map(line)
 }
 
+/// What stands above [`late_lines`].
+pub(super) const LATE: &str = "this client was late, so that these are known only to lie between two ends";
+
+/// A line for each time of which a percentile is known to less than 1 ms and 2 %, because this client was late: `TTFT: p50 50.1
+/// to 330 ms, p99 50.1 to 370 ms`.
+pub(super) fn late_lines(report: &Report) -> Vec<String> {
+    let latency = &report.summary.latency;
+    let open = |distribution| Option::as_ref(distribution).filter(|_| is_open(report));
+    let times = [
+        ("response E2E", open(&latency.response_e2e), &latency.response_e2e_low),
+        ("response TTFT", open(&latency.response_ttft), &latency.response_ttft_low),
+        ("E2E", latency.e2e.as_ref(), &latency.e2e_low),
+        ("TTFT", latency.ttft.as_ref(), &latency.ttft_low),
+        ("TPOT", latency.tpot.as_ref(), &latency.tpot_low),
+        ("ITL", latency.itl.as_ref(), &latency.itl_low),
+    ];
+    let line = |(name, high, low): (&str, Option<&Distribution>, &Option<Distribution>)| {
+        let apart = uncertain(high?, low.as_ref()).filter(Uncertain::is_material);
+        let told: Vec<_> = apart.map(|one| one.ends_in_words()).collect();
+        (!told.is_empty()).then(|| format!("{name}: {}", told.join(", ")))
+    };
+    times.into_iter().filter_map(line).collect()
+}
+
+/// How much is not known because this client was late: `3.20% of the requests have times known only to lie between two ends;
+/// it stood still in 4 requests, for 1.20 s in all`. `None` where all is known.
+pub(super) fn lateness(report: &Report) -> Option<String> {
+    let summary = &report.summary;
+    let share = summary.latency.uncertain_requests_share.filter(|share| *share > 0.0);
+    let share = share.map(|share| {
+        format!("{} of the requests have times known only to lie between two ends", show_share(share))
+    });
+    let stood_still = summary.latency.stood_still_s.filter(|seconds| *seconds > 0.0).map(|seconds| {
+        let requests = show_counted(summary.requests.stood_still, "request");
+        format!("it stood still in {requests}, for {} s in all", significant(seconds))
+    });
+    let parts: Vec<String> = [share, stood_still].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
 /// The goodput in words, `94.2%, 12.1 requests/s: 471 met ttft ≤ 500 ms`. `None` where no objective was set.
 pub(super) fn goodput(report: &Report) -> Option<String> {
     let goodput = report.summary.goodput.as_ref()?;
     let (share, rate) = (share(goodput.share), number(goodput.requests_per_s));
     let slos = report.plan.slos.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    Some(format!("{share}, {rate} requests/s: {} met {slos}", show_count(goodput.good)))
+    let at_best = goodput.at_best.map(|best| {
+        let share = self::share(best.share);
+        format!("; this client was late: up to {} ({share}) may have", show_count(best.good))
+    });
+    let good = show_count(goodput.good);
+    Some(format!("{share}, {rate} requests/s: {good} met {slos}{}", at_best.unwrap_or_default()))
 }
 
 #[cfg(test)]

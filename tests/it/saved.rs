@@ -82,6 +82,109 @@ fn what_a_late_client_did_not_know_is_in_its_log_and_in_what_is_made_of_it() {
     assert_eq!(again.summary, made.summary);
 }
 
+/// A record log of 200 requests with a first token after 50 ms and one every 10 ms then. Of the first `late` the client, which
+/// stood still, read the first 28 tokens at once.
+fn log_of_a_late_client(late: u64) -> String {
+    let lines: Vec<&str> = include_str!("../data/record_log.jsonl").lines().collect();
+    let mut head: Value = serde_json::from_str(lines[0]).expect("JSON");
+    head["plan"]["slos"] = serde_json::json!([{"metric": "ttft", "limit_s": 0.1}]);
+    let model = lines.iter().find(|line| line.contains("\"outcome\":\"success\"")).expect("one succeeded");
+    let mut log = format!("{head}\n");
+    for id in 0..200 {
+        let mut line: Value = serde_json::from_str(model).expect("JSON");
+        let record = &mut line["record"];
+        let sent = (id + 1) * 1_000_000_000;
+        for moment in ["due", "taken", "started", "sent", "sent_whole", "first_byte", "first_event"] {
+            record[moment] = sent.into();
+        }
+        let arrivals = (0..40).map(|n| 50_000_000 + 10_000_000 * n);
+        let arrivals: Vec<i64> =
+            arrivals.map(|at| if id < late { at.max(320_000_000) } else { at }).collect();
+        let steps = arrivals.windows(2).map(|pair| pair[1] - pair[0]);
+        record["token_events"] = [sent as i64 + arrivals[0]].into_iter().chain(steps).collect();
+        if id < late {
+            let early = (0..40).map(|n| if n < 28 { 319_000 } else { 0 });
+            record["event_early_us"] = early.collect();
+            record["stood_still_ns"] = 300_000_000.into();
+        }
+        record["id"] = id.into();
+        record["end"] = (sent + 450_000_000).into();
+        record["event_tokens"] = Value::Array(vec![]);
+        record["output_tokens"] = 40.into();
+        log.push_str(&format!("{line}\n"));
+    }
+    format!("{log}{}\n", lines[lines.len() - 1])
+}
+
+#[test]
+fn every_format_tells_both_ends_of_what_a_late_client_does_not_know() {
+    let folder = folder();
+    let written = |name: &str, late| {
+        fs::write(folder.path().join(name), log_of_a_late_client(late)).expect("writable");
+    };
+    written("late.jsonl", 20);
+    written("exact.jsonl", 0);
+    let files =
+        ["--markdown", "f.md", "--html", "f.html", "--csv", "f.csv", "--prom-out", "f.prom", "--overwrite"];
+    let shown = |log: &str, more: &[&str]| run(folder.path(), &[&["report", log], &files[..], more].concat());
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).expect("written");
+
+    succeeds(&shown("exact.jsonl", &[]));
+    assert!(
+        !read("f.md").contains("two ends")
+            && !read("f.prom").contains("_low_")
+            && !read("f.html").contains("two ends")
+    );
+
+    let late = shown("late.jsonl", &[]);
+    succeeds(&late);
+    for part in [
+        "  this client was late, so that these are known only to lie between two ends:\n    TTFT: p90 50.0 to 77.0 ms, p95 50.0 to 320 ms, p99 50.0 to 320 ms\n",
+        "10.0% of the requests have times known only to lie between two ends; it stood still in 20 requests, for 6.00 s in all",
+        "180 met ttft ≤ 100 ms; this client was late: up to 200 (100%) may have",
+    ] {
+        assert!(out(&late).contains(part), "{part}\n{}", out(&late));
+    }
+    assert!(
+        read("f.md").contains("- TTFT: p90 50.0 to 77.0 ms, p95 50.0 to 320 ms, p99 50.0 to 320 ms\n"),
+        "{}",
+        read("f.md")
+    );
+    assert!(
+        read("f.html").contains("<li>TTFT: p90 50.0 to 77.0 ms, p95 50.0 to 320 ms, p99 50.0 to 320 ms</li>")
+    );
+    let csv = read("f.csv");
+    let mut lines = csv.lines();
+    let names = lines.next().expect("a head").split(',');
+    let last =
+        names.zip(lines.next().expect("a row").rsplit(',').collect::<Vec<_>>().into_iter().rev()).last();
+    assert_eq!(last.map(|(name, _)| name), Some("itl_low_ms_p99"));
+    let prom = read("f.prom");
+    for part in ["_ttft_low_seconds{", "_itl_low_seconds{", "_tpot_low_seconds{", "_goodput_at_best_ratio{"] {
+        assert!(prom.contains(&format!("vllm_loadgen_run{part}")), "{part}\n{prom}");
+    }
+    assert!(
+        prom.lines()
+            .any(|line| line.starts_with("vllm_loadgen_run_uncertain_requests_ratio{")
+                && line.ends_with(" 0.1"))
+    );
+
+    // a limit between the ends is for nobody to judge
+    for (limit, want, told) in [
+        ("ttft.p99<100ms", 0, "inconclusive ttft.p99<100ms           320 ms"),
+        ("ttft.p95<400ms", 0, "passed"),
+        ("ttft.p99<40ms", 99, "failed"),
+        ("goodput>=95%", 0, "this client was late: 90.0% to 100%"),
+    ] {
+        let judged = run(folder.path(), &["report", "late.jsonl", "--threshold", limit]);
+        assert_eq!(code(&judged), want, "{limit}\n{}", out(&judged));
+        assert!(out(&judged).contains(told), "{limit}\n{}", out(&judged));
+    }
+    let compared = run(folder.path(), &["compare", "exact.jsonl", "late.jsonl", "--metric", "ttft.p95"]);
+    assert!(out(&compared).contains("the client was late: new 50.0 to 320 ms"), "{}", out(&compared));
+    assert_eq!(code(&compared), 0);
+}
+
 #[test]
 fn no_text_of_a_result_steers_a_terminal() {
     let (folder, server) = (folder(), faulty());

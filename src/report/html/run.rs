@@ -14,7 +14,8 @@ use crate::health::Verdict;
 use crate::report::Report;
 use crate::report::naming::{headline_e2e, headline_ttft, headline_words, is_open};
 use crate::report::words::{
-    UNKNOWN, count, goodput, number, share, statistics, success, threshold_lines, thresholds_in_short,
+    LATE, UNKNOWN, count, goodput, late_lines, lateness, number, share, statistics, success, threshold_lines,
+    thresholds_in_short,
 };
 use crate::summary::{Distribution, RetryAfter};
 use crate::text::printable;
@@ -240,7 +241,17 @@ fn latencies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         "Times in ms of the successful requests ({} of all); lag and read delay of all requests",
         success(report)
     );
-    write_table(&caption, Columns::Numbers, &head, &rows, out)
+    write_table(&caption, Columns::Numbers, &head, &rows, out)?;
+    if let Some(told) = lateness(report) {
+        writeln!(out, "<p>This client was late: {}.</p>", Text(&told))?;
+    }
+    let late = late_lines(report);
+    if late.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "<p>The table has upper ends: {LATE}.</p><ul>")?;
+    late.iter().try_for_each(|told| writeln!(out, "<li>{}</li>", Text(told)))?;
+    writeln!(out, "</ul>")
 }
 
 /// How much of the times a calibration found to be the client's.

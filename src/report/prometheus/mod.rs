@@ -56,6 +56,7 @@ type Times = for<'r> fn(&'r Report) -> Option<&'r Distribution>;
 fn families(runs: &[(&Report, Labels)]) -> Vec<Family> {
     let mut all: Vec<Family> =
         TIMES.iter().map(|(name, help, times)| summary(runs, name, help, *times)).collect();
+    all.extend(LOWER_ENDS.iter().map(|(name, help, times)| summary(runs, name, help, *times)));
     all.extend(GAUGES.iter().map(|(name, help, figure)| {
         each(runs, Family::new(name, Kind::Gauge, help), |report| {
             figure(report).map(|value| (vec![], value)).into_iter().collect()
@@ -126,7 +127,41 @@ const TIMES: [(&str, &str, Times); 7] = [
     ),
 ];
 
-const GAUGES: [(&str, &str, Figure); 8] = [
+/// Where this client was late: the lower ends of times of which `TIMES` has the upper ones.
+const LOWER_ENDS: [(&str, &str, Times); 6] = [
+    (
+        "vllm_loadgen_run_ttft_low_seconds",
+        "Lower ends of times to first token, where this client was late and they are not known.",
+        |r| r.summary.latency.ttft_low.as_ref(),
+    ),
+    (
+        "vllm_loadgen_run_itl_low_seconds",
+        "Lower ends of times between tokens, where this client was late and they are not known.",
+        |r| r.summary.latency.itl_low.as_ref(),
+    ),
+    (
+        "vllm_loadgen_run_tpot_low_seconds",
+        "Lower ends of times per output token, where this client was late and they are not known.",
+        |r| r.summary.latency.tpot_low.as_ref(),
+    ),
+    (
+        "vllm_loadgen_run_e2e_low_seconds",
+        "Lower ends of end-to-end latencies, where this client was late and they are not known.",
+        |r| r.summary.latency.e2e_low.as_ref(),
+    ),
+    (
+        "vllm_loadgen_run_response_ttft_low_seconds",
+        "Open loops: lower ends of times to first token from when requests were due, where they are not known.",
+        |r| r.summary.latency.response_ttft_low.as_ref().filter(|_| is_open(r)),
+    ),
+    (
+        "vllm_loadgen_run_response_e2e_low_seconds",
+        "Open loops: lower ends of end-to-end latencies from when requests were due, where they are not known.",
+        |r| r.summary.latency.response_e2e_low.as_ref().filter(|_| is_open(r)),
+    ),
+];
+
+const GAUGES: [(&str, &str, Figure); 10] = [
     ("vllm_loadgen_run_output_tokens_per_second", "Output tokens per second over the run's duration.", |r| {
         r.summary.throughput.output_tokens_per_s
     }),
@@ -143,6 +178,16 @@ const GAUGES: [(&str, &str, Figure); 8] = [
     ("vllm_loadgen_run_goodput_ratio", "Requests that met every objective as a share of all, 0 to 1.", |r| {
         r.summary.goodput.as_ref()?.share
     }),
+    (
+        "vllm_loadgen_run_goodput_at_best_ratio",
+        "Requests that may have met every objective as a share of all, 0 to 1, where this client was late and it is more.",
+        |r| r.summary.goodput.as_ref()?.at_best?.share,
+    ),
+    (
+        "vllm_loadgen_run_uncertain_requests_ratio",
+        "Requests with times known only to lie between two ends, for this client was late, as a share of all, 0 to 1.",
+        |r| r.summary.latency.uncertain_requests_share,
+    ),
     (
         "vllm_loadgen_run_duration_seconds",
         "From the first measured request's start to the last one's end.",
