@@ -111,6 +111,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
     let (succeeded, failed) = tally.ended();
     let origin = tally.origin().unwrap_or(began);
     let summary = tally.into_summary();
+    let standstills = heart.beats().standstills();
     let evidence = Evidence {
         before,
         after,
@@ -119,13 +120,13 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         threads: plan.load.threads.get(),
         has_rate: plan.load.has_rate(),
         run_queue: threads.run_queue,
-        stood_still: None,
+        stood_still: Some(standstills.iter().map(|one| one.until.since(one.from)).sum()),
         summary: &summary,
     };
     let health = Health {
         keeper: Some(keeper::Account::of(&keeper)),
         client_priority: Some(granted),
-        standstills: heart.beats().standstills().iter().map(|one| stood_still(one, origin)).collect(),
+        standstills: standstills.iter().map(|one| stood_still(one, origin)).collect(),
         ..Health::judge(&evidence, &plan.health_limits)
     };
     let schedule = schedule(plan, complete, succeeded.saturating_add(failed));
