@@ -4,7 +4,7 @@
 
 use std::convert::Infallible;
 use std::ops::Add;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
@@ -148,20 +148,40 @@ impl Clock for ManualClock {
 pub struct Stop {
     begun: Receiver<Infallible>,
     urged: Receiver<Infallible>,
+    lines: Arc<Mutex<Lines>>,
 }
 
 /// The side that asks for the stop: gently by [`begin`](Stopper::begin), at once by [`stop`](Stopper::stop) or by
 /// being dropped.
 #[derive(Debug)]
-pub struct Stopper {
+pub struct Stopper(Arc<Mutex<Lines>>);
+
+/// What is hung up to stop: both sides of a pair hold it, and a pair knows those that are parts of it.
+#[derive(Debug)]
+struct Lines {
     begin: Option<Sender<Infallible>>,
-    _urge: Sender<Infallible>,
+    urge: Option<Sender<Infallible>>,
+    parts: Vec<Weak<Mutex<Lines>>>,
 }
 
 /// A fresh pair: nothing is stopped until the [`Stopper`] says so or goes.
 pub fn stop_pair() -> (Stopper, Stop) {
     let ((begin, begun), (urge, urged)) = (bounded(0), bounded(0));
-    (Stopper { begin: Some(begin), _urge: urge }, Stop { begun, urged })
+    let lines = Lines { begin: Some(begin), urge: Some(urge), parts: Vec::new() };
+    let lines = Arc::new(Mutex::new(lines));
+    (Stopper(Arc::clone(&lines)), Stop { begun, urged, lines })
+}
+
+impl Lines {
+    fn hang_up(&mut self, urgently: bool) {
+        self.begin = None;
+        if urgently {
+            self.urge = None;
+        }
+        for part in self.parts.iter().filter_map(Weak::upgrade) {
+            part.lock().hang_up(urgently);
+        }
+    }
 }
 
 impl Stop {
@@ -180,6 +200,18 @@ impl Stop {
         self.begun.recv_timeout(wait) == Err(RecvTimeoutError::Timeout)
     }
 
+    /// A fresh pair for a part of what this stops: stopped by its own stopper, and at once with the whole.
+    pub fn part(&self) -> (Stopper, Self) {
+        let (stopper, stop) = stop_pair();
+        let mut whole = self.lines.lock();
+        if whole.begin.is_none() {
+            stop.lines.lock().hang_up(whole.urge.is_none());
+        }
+        whole.parts.retain(|part| part.strong_count() > 0);
+        whole.parts.push(Arc::downgrade(&stop.lines));
+        (stopper, stop)
+    }
+
     /// The channel that closes at the stop, for use in `select!`.
     pub fn channel(&self) -> &Receiver<Infallible> {
         &self.begun
@@ -193,12 +225,18 @@ fn is_closed(channel: &Receiver<Infallible>) -> bool {
 impl Stopper {
     /// Asks for a gentle stop: what is under way may end in its time.
     pub fn begin(&mut self) {
-        self.begin = None;
+        self.0.lock().hang_up(false);
     }
 
     /// Asks for a stop at once.
     pub fn stop(self) {
         drop(self);
+    }
+}
+
+impl Drop for Stopper {
+    fn drop(&mut self) {
+        self.0.lock().hang_up(true);
     }
 }
 
@@ -392,6 +430,24 @@ mod tests {
         assert_eq!((stop.requested(), stop.is_urgent()), (true, false));
         stopper.stop();
         assert_eq!((stop.requested(), stop.is_urgent()), (true, true));
+    }
+
+    #[test]
+    fn a_part_stops_with_the_whole_and_not_the_other_way_round() {
+        let seen = |stop: &Stop| (stop.requested(), stop.is_urgent());
+        let (mut whole, stop) = stop_pair();
+        let (mut first, first_stop) = stop.part();
+        let (_second, second_stop) = stop.part();
+        first.begin();
+        assert_eq!(
+            [&stop, &first_stop, &second_stop].map(seen),
+            [(false, false), (true, false), (false, false)]
+        );
+        let (_inner, inner_stop) = second_stop.part();
+        whole.begin();
+        assert_eq!([&second_stop, &inner_stop, &stop.part().1].map(seen), [(true, false); 3]);
+        whole.stop();
+        assert_eq!([&first_stop, &second_stop, &inner_stop].map(seen), [(true, true); 3]);
     }
 
     #[test]

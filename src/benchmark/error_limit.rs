@@ -1,4 +1,4 @@
-//! Ends a run in which too much goes wrong or nothing goes on, and passes on the stop that comes from outside.
+//! Ends a run in which too much goes wrong or nothing goes on.
 
 use std::sync::OnceLock;
 
@@ -20,8 +20,9 @@ pub(super) struct ErrorLimit<'a> {
     last_failure: Option<(u64, Failure)>,
     /// The last progress that was seen; `None` before the first pulse.
     progress: Option<Progress>,
-    /// Of the run; `None` once it was stopped at once.
-    stopper: Option<Stopper>,
+    /// Of the run.
+    stopper: Stopper,
+    /// A stop from outside ends the run too, and is no doing of these limits.
     outside: &'a Stop,
     /// What requests under way are to be given up as.
     stopped_as: &'a OnceLock<FailureKind>,
@@ -56,7 +57,7 @@ impl<'a> ErrorLimit<'a> {
             failed: 0,
             last_failure: None,
             progress: None,
-            stopper: Some(stopper),
+            stopper,
             outside,
             stopped_as,
             reason: None,
@@ -99,18 +100,7 @@ impl<'a> ErrorLimit<'a> {
     fn end(&mut self, reason: String) {
         if self.reason.is_none() && !self.outside.requested() {
             self.reason = Some(reason);
-            if let Some(stopper) = &mut self.stopper {
-                stopper.begin();
-            }
-        }
-    }
-
-    /// Stops the run if a stop has come from outside. Done at each record and pulse too.
-    pub(super) fn pass_on(&mut self) {
-        if self.outside.is_urgent() {
-            self.stopper = None;
-        } else if let Some(stopper) = self.stopper.as_mut().filter(|_| self.outside.requested()) {
-            stopper.begin();
+            self.stopper.begin();
         }
     }
 }
@@ -126,7 +116,6 @@ impl Sink for ErrorLimit<'_> {
             }
         }
         self.ended += 1;
-        self.pass_on();
         if let Some(reason) = self.exceeded() {
             let last = self
                 .last_failure
@@ -137,7 +126,6 @@ impl Sink for ErrorLimit<'_> {
     }
 
     fn pulse(&mut self, pulse: &Pulse) {
-        self.pass_on();
         if let Some(reason) = self.stalled(pulse) {
             if self.reason.is_none() {
                 // the server's silence, and no doing of this client's

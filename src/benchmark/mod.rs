@@ -39,7 +39,7 @@ pub struct Run<'a, 'b> {
     /// What a calibration before the run found; goes into the report as it is.
     pub calibration: Option<Calibration>,
     /// Ends the run early: no further request is sent, and those under way are given up after a while, or at once if
-    /// the stop is urgent. Taken note of within a fifth of a second.
+    /// the stop is urgent, which is looked at every fifth of a second.
     pub stop: &'a Stop,
 }
 
@@ -55,7 +55,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
     let client = client.with_witnesses(keeper.as_ref().ok().cloned(), heart.beats());
     let workload = Workload::new(&plan.request, &plan.prompt, plan.unique_prompts.then_some(plan.seed));
     let secrets = plan.secrets();
-    let (stopper, stop) = stop_pair();
+    let (stopper, stop) = run.stop.part();
     let stopped_as = OnceLock::new();
     let mut error_limit = ErrorLimit::new(plan.error_limits, stopper, run.stop, &stopped_as);
     let setup = Setup {
@@ -91,8 +91,6 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         });
         sinks.push(log);
     }
-    // it may have come while the server was asked for its metrics
-    error_limit.pass_on();
     sinks.push(&mut error_limit);
     for sink in run.sinks {
         sinks.push(sink);

@@ -37,17 +37,22 @@ impl Grace {
         if now < end {
             return Some(end);
         }
+        self.give_up(kind, floor);
+        None
+    }
+
+    /// Gives up what is under way, as of this kind.
+    pub(super) fn give_up(&mut self, kind: FailureKind, floor: &Floor<'_, '_>) {
         // said first, so that whatever fails from now on knows why
         let _ = floor.given_up.set(kind);
         for cancel in self.cancellers.drain(..) {
             cancel();
         }
-        None
     }
 
     /// When requests under way are to be given up, and as what.
     fn end(&self, now: Moment, floor: &Floor<'_, '_>) -> Option<(Moment, FailureKind)> {
-        let stop = floor.setup.stop;
+        let stop = &floor.stop;
         if stop.is_urgent() {
             return Some((now, FailureKind::Interrupted));
         }

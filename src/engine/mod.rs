@@ -8,6 +8,7 @@ mod desk;
 mod grace;
 mod intake;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -79,6 +80,8 @@ pub struct Setup<'a> {
 /// What the threads of a run share.
 struct Floor<'a, 'b> {
     setup: &'a Setup<'b>,
+    /// Of the run, and of the setup's stop.
+    stop: Stop,
     /// Of a closed loop whose phases depend on when requests start.
     phases: Mutex<Phases>,
     /// From when on no request starts, where that is known before time says so.
@@ -111,10 +114,16 @@ pub struct Threads {
 ///
 /// # Errors
 /// When the system refuses a thread; nothing has been sent then.
+///
+/// # Panics
+/// When a sink does: what is under way is given up first, and every thread has ended.
 pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Result<Threads, Error> {
     let threads = load.threads.get();
+    // of its own, for a sink's panic
+    let (stopper, stop) = setup.stop.part();
     let floor = Floor {
         setup,
+        stop,
         phases: Mutex::new(load.phases()),
         sent_all: OnceLock::new(),
         began: OnceLock::new(),
@@ -128,6 +137,8 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
     let (push, records) = unbounded();
     thread::scope(|scope| {
         let (floor, desk) = (&floor, &desk);
+        // gone with this closure: workers notice that nobody listens
+        let records = records;
         // leaving drops it: the workers that did start run dry
         let feed = desk.feed();
         let mut cancellers = Vec::with_capacity(threads);
@@ -146,7 +157,15 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
         spawn(scope, "feed".to_owned(), feeder, (threads + 1, threads + 1))?;
         let grace = load.grace;
         let arrivals_end = grace.and_then(|_| load.timed_end(setup.seed));
-        collect(&records, floor, Grace::new(grace, arrivals_end, cancellers), sinks);
+        let mut grace = Grace::new(grace, arrivals_end, cancellers);
+        let collecting = AssertUnwindSafe(|| collect(&records, floor, &mut grace, sinks));
+        if let Err(panic) = catch_unwind(collecting) {
+            // the scope waits for its threads before it passes the panic on
+            stopper.stop();
+            grace.give_up(FailureKind::Interrupted, floor);
+            drop(records);
+            resume_unwind(panic);
+        }
         Ok::<_, Error>(())
     })?;
     Ok(Threads { run_queue: floor.run_queue.into_inner() })
@@ -180,7 +199,7 @@ fn feed_jobs(load: &Load, feed: &Feed<'_, Job>, push: &Sender<Record>, floor: &F
         for id in 0..most {
             let phase = if is_timed { None } else { phases.admit(Duration::ZERO) };
             let job = Job { id, phase, due: None, is_last: id + 1 == most, request: (setup.request)(id) };
-            if !feed.put(job, setup.stop) {
+            if !feed.put(job, &floor.stop) {
                 return;
             }
         }
@@ -194,14 +213,14 @@ fn feed_jobs(load: &Load, feed: &Feed<'_, Job>, push: &Sender<Record>, floor: &F
         let mut goes_on = true;
         if due > handed_until {
             // at high rates it wakes for many jobs at once
-            goes_on = setup.clock.wait_until(due.before(AHEAD), setup.stop);
+            goes_on = setup.clock.wait_until(due.before(AHEAD), &floor.stop);
             handed_until = setup.clock.now() + 2 * AHEAD;
         }
         let mut job = || {
             let is_last = arrivals.peek().is_none();
             Job { id, phase: Some(phase), due: Some(due), is_last, request: (setup.request)(id) }
         };
-        if !(goes_on && feed.put(job(), setup.stop)) {
+        if !(goes_on && feed.put(job(), &floor.stop)) {
             for (id, phase, due) in std::iter::once((id, phase, due)).chain(arrivals) {
                 if !floor.tell_not_sent(id, phase, due, push) {
                     break;
@@ -233,7 +252,7 @@ fn work(
         let now = setup.clock.now();
         // a worker that was idle and woke up late was there all the same
         let taken = job.due.filter(|_| was_idle).map_or(now, |due| due.min(now));
-        let goes_on = setup.clock.wait_until(job.due.unwrap_or(now), setup.stop);
+        let goes_on = setup.clock.wait_until(job.due.unwrap_or(now), &floor.stop);
         if !goes_on || floor.given_up.get().is_some() {
             // a closed loop has nothing that waits
             let Some((due, phase)) = job.due.zip(job.phase) else { break };
@@ -339,7 +358,12 @@ fn attempt(
 
 /// Gives every record to every sink, and a pulse in between, until the last worker has gone. Ends requests under way
 /// when their grace is over.
-fn collect(records: &Receiver<Record>, floor: &Floor<'_, '_>, mut grace: Grace, sinks: &mut [&mut dyn Sink]) {
+fn collect(
+    records: &Receiver<Record>,
+    floor: &Floor<'_, '_>,
+    grace: &mut Grace,
+    sinks: &mut [&mut dyn Sink],
+) {
     let clock = floor.setup.clock;
     let began = clock.now();
     let mut next_look = began;
