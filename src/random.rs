@@ -1,5 +1,6 @@
 //! Seeded randomness: one independent stream per purpose, so that changing one leaves the others as they were.
 
+use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
@@ -14,6 +15,8 @@ pub enum Purpose {
     Simulator = 2,
     /// The simulated server's faults.
     Faults = 3,
+    /// How long workers pause that cannot reach the server.
+    Backoff = 4,
     /// When the self-test stops the client.
     Stops = 5,
 }
@@ -29,6 +32,13 @@ pub fn stream(seed: u64, purpose: Purpose, item: u64) -> ChaCha8Rng {
     generator
 }
 
+/// Numbers of that stream, evenly spread from 0 to below 1.
+pub fn shares(seed: u64, purpose: Purpose, item: u64) -> impl Iterator<Item = f64> {
+    let mut generator = stream(seed, purpose, item);
+    // as many digits as a double holds
+    std::iter::repeat_with(move || (generator.next_u64() >> 11) as f64 / (1_u64 << 53) as f64)
+}
+
 /// A seed nobody chose. Recorded in every report, so that the run can be made again.
 pub fn fresh_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
@@ -39,12 +49,18 @@ pub fn fresh_seed() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::Rng;
 
     #[test]
     fn a_stream_is_the_same_for_ever() {
         assert_eq!(stream(7, Purpose::Salt, 3).next_u64(), 12_228_748_295_295_190_366);
         assert_eq!(stream(7, Purpose::Simulator, 3).next_u64(), 8_373_608_932_866_545_840);
+    }
+
+    #[test]
+    fn shares_are_below_one() {
+        let shares: Vec<_> = shares(7, Purpose::Backoff, 3).take(1_000).collect();
+        assert!(shares.iter().all(|share| (0.0..1.0).contains(share)));
+        assert!((0.45..0.55).contains(&(shares.iter().sum::<f64>() / 1_000.0)));
     }
 
     #[test]

@@ -126,8 +126,9 @@ fn from_log(head: LogHead, mut lines: impl BufRead, sinks: &mut [&mut dyn Sink])
             Err(_) => unread += 1,
         }
     }
-    let summary = tally.into_summary();
+    let mut summary = tally.into_summary();
     let mut end = log_end.unwrap_or_else(|| cut_off(&head, last, &summary));
+    summary.backoff = end.backoff;
     if unread > 0 {
         end.warnings.push(format!(
             "{unread} of the record log's lines could not be read; the requests they told of are left out"
@@ -179,6 +180,7 @@ fn cut_off(head: &LogHead, last: Moment, summary: &crate::summary::Summary) -> L
         complete: false,
         stopped_by: None,
         schedule: None,
+        backoff: None,
         health,
         server: None,
         warnings: vec![format!(

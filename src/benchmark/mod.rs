@@ -23,7 +23,7 @@ use crate::priority::Granted;
 use crate::record::Sink;
 use crate::report::{self, DetailLog, LOG_SCHEMA, LogHead, OutputFile, RecordLog, Report, SCHEMA, Tool};
 use crate::secret::{self, Secret};
-use crate::summary::Tally;
+use crate::summary::{Backoff, Tally};
 use crate::watch::Watch;
 use crate::wire;
 use crate::workload::Workload;
@@ -70,6 +70,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         clock: &SystemClock,
         stop: &stop,
         stopped_as: &stopped_as,
+        backoff: plan.backoff,
         fail_on_length: plan.fail_on_length,
         save_responses: plan.save_responses,
     };
@@ -108,7 +109,8 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
     let complete = stopped_by.is_none() && !run.stop.requested();
     let (succeeded, failed) = tally.ended();
     let origin = tally.origin().unwrap_or(began);
-    let summary = tally.into_summary();
+    let mut summary = tally.into_summary();
+    summary.backoff = threads.paused.map(|paused| Backoff::new(paused, plan.load.threads, wall));
     let standstills = heart.beats().standstills();
     let evidence = Evidence {
         before,

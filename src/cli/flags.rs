@@ -113,6 +113,9 @@ pub struct Flags {
     /// give requests under way up this long after the last has started (default: never, and 10s after an interrupt)
     #[argh(option, arg_name = "TIME")]
     pub grace: Option<String>,
+    /// send on at once where the server cannot be reached; a thread of a closed loop pauses for 10 ms and up to 1 s else
+    #[argh(switch)]
+    pub no_backoff: bool,
     /// count the requests that meet all of these, such as ttft:500ms tpot:50ms; of ttft, tpot, e2e, stall, response_ttft, response_e2e; a bare number is milliseconds
     #[argh(option, arg_name = "METRIC:TIME...")]
     pub goodput: Option<String>,

@@ -89,6 +89,7 @@ impl Typed {
                 .iter()
                 .filter_map(|text| self.read("--label", Some(text), parse_label))
                 .collect(),
+            backoff: flags.no_backoff.then_some(false),
             grace: self.read("--grace", flags.grace.as_ref(), parse_duration),
             seed: self.whole("--seed", flags.seed.as_ref()),
             compare: self.read("--compare", flags.compare.as_ref(), numbers),

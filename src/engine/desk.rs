@@ -129,6 +129,15 @@ impl<T> Seat<'_, T> {
     }
 }
 
+impl<T> Seat<'_, T> {
+    /// Whether no job will come any more.
+    pub(super) fn is_over(&self) -> bool {
+        let Self(desk, worker) = *self;
+        let state = desk.state.lock();
+        state.is_closed && state.queue.is_empty() && state.handed[worker].is_none()
+    }
+}
+
 impl<T> Drop for Seat<'_, T> {
     fn drop(&mut self) {
         self.0.state.lock().workers -= 1;

@@ -4,6 +4,7 @@
 //! after another and pushes a record of each to the collector, which runs on the caller's thread and gives it to every
 //! sink. Threads end because desk and channel close. Knows nothing of flags, HTTP or statistics.
 
+mod backoff;
 mod desk;
 mod grace;
 mod intake;
@@ -29,6 +30,7 @@ use crate::record::{FinishReason, Outcome, Phase, Pulse, Record, Sink};
 use crate::secret::{Secret, redacted};
 use crate::units::show_counted;
 use crate::wire::Dialect;
+use backoff::Backoff;
 use desk::{Desk, Feed, Seat};
 use grace::Grace;
 use intake::Intake;
@@ -71,6 +73,8 @@ pub struct Setup<'a> {
     pub stop: &'a Stop,
     /// What requests under way are given up as after the stop; interrupted, where nobody has said otherwise.
     pub stopped_as: &'a OnceLock<FailureKind>,
+    /// Whether a thread of a closed loop pauses before its next request when no byte of the last one could leave.
+    pub backoff: bool,
     /// Whether a reply that was cut at its token limit is a failure ([`FailureKind::TokenLimit`]).
     pub fail_on_length: bool,
     /// Whether records are to hold what the model said ([`Record::response`]).
@@ -96,6 +100,8 @@ struct Floor<'a, 'b> {
     /// Of each worker, the events with tokens so far.
     token_events: Box<[Count]>,
     run_queue: Mutex<Option<RunQueue>>,
+    /// What all workers together have paused, in nanoseconds.
+    paused: AtomicU64,
 }
 
 /// A count that one thread moves and another reads, in a cache line of its own.
@@ -108,6 +114,9 @@ struct Count(AtomicU64);
 pub struct Threads {
     /// What all workers together waited for a core; `None` where the system does not say.
     pub run_queue: Option<RunQueue>,
+    /// What all workers together paused, for the server could not be reached; `None` in an open loop, and where they were
+    /// not to.
+    pub paused: Option<Duration>,
 }
 
 /// Makes the run: returns when every request has ended and every sink has seen its record.
@@ -132,6 +141,7 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
         in_flight: AtomicU64::new(0),
         token_events: (0..threads).map(|_| Count::default()).collect(),
         run_queue: Mutex::default(),
+        paused: AtomicU64::new(0),
     };
     let desk = Desk::new(threads, threads.max(MIN_QUEUE));
     let (push, records) = unbounded();
@@ -147,8 +157,10 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
             let backend = (setup.backend)();
             cancellers.push(backend.canceller());
             let seat = desk.seat(number);
+            let backs_off = setup.backoff && load.arrivals.is_none();
             let worker = move || {
-                work(seat, &push, backend, floor, &floor.token_events[number]);
+                let backoff = backs_off.then(|| Backoff::new(setup.seed, number));
+                work(seat, &push, backend, floor, &floor.token_events[number], backoff);
                 floor.note_run_queue();
             };
             spawn(scope, format!("worker-{number}"), worker, (number + 1, threads))?;
@@ -168,7 +180,9 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
         }
         Ok::<_, Error>(())
     })?;
-    Ok(Threads { run_queue: floor.run_queue.into_inner() })
+    let paused = Duration::from_nanos(floor.paused.into_inner());
+    let backs_off = setup.backoff && load.arrivals.is_none();
+    Ok(Threads { run_queue: floor.run_queue.into_inner(), paused: backs_off.then_some(paused) })
 }
 
 /// Fewer places cost a wake-up of the feeder for each job.
@@ -242,16 +256,23 @@ fn work(
     mut backend: Box<dyn Backend + '_>,
     floor: &Floor<'_, '_>,
     token_events: &Count,
+    mut backoff: Option<Backoff>,
 ) {
     let setup = floor.setup;
     if setup.priority == Priority::High {
         // whether it is granted was found out before
         let _ = priority::raise_this_thread();
     }
-    while let Some((job, was_idle)) = seat.take() {
+    let mut pause = None;
+    loop {
+        // before a job is taken: those that are taken start in their order
+        let paused = pause.take().and_then(|pause| floor.pause(pause, &seat));
+        let Some((job, was_idle)) = seat.take() else { break };
         let now = setup.clock.now();
+        // in a closed loop, one that was there when the pause was over was due then
+        let was_due = job.due.or(paused.filter(|_| !was_idle));
         // a worker that was idle and woke up late was there all the same
-        let taken = job.due.filter(|_| was_idle).map_or(now, |due| due.min(now));
+        let taken = was_due.filter(|_| was_idle || paused.is_some()).map_or(now, |due| due.min(now));
         let goes_on = setup.clock.wait_until(job.due.unwrap_or(now), &floor.stop);
         if !goes_on || floor.given_up.get().is_some() {
             // a closed loop has nothing that waits
@@ -267,11 +288,12 @@ fn work(
         if job.is_last {
             let _ = floor.sent_all.set(started);
         }
-        let due = job.due.unwrap_or(started);
+        let due = was_due.unwrap_or(started);
         floor.in_flight.fetch_add(1, Ordering::Relaxed);
         let record =
             attempt(&job, phase, (due, taken.min(started), started), backend.as_mut(), floor, token_events);
         floor.in_flight.fetch_sub(1, Ordering::Relaxed);
+        pause = backoff.as_mut().and_then(|backoff| backoff.after(&record));
         if push.send(record).is_err() {
             return;
         }
@@ -291,6 +313,20 @@ impl Floor<'_, '_> {
         if let Some(own) = RunQueue::of_this_thread() {
             self.run_queue.lock().get_or_insert_default().add(own);
         }
+    }
+
+    /// Lets a worker pause, but not beyond the end of sending. Returns when the pause was to be over; `None` where there is
+    /// nothing to pause for.
+    fn pause(&self, pause: Duration, seat: &Seat<'_, Job>) -> Option<Moment> {
+        let from = self.setup.clock.now();
+        let until = self.sent_all().map_or(from + pause, |end| end.min(from + pause));
+        if until <= from || seat.is_over() {
+            return None;
+        }
+        self.setup.clock.wait_until(until, &self.stop);
+        let paused = self.setup.clock.now().min(until).since(from);
+        self.paused.fetch_add(u64::try_from(paused.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        Some(until)
     }
 
     fn pulse(&self, now: Moment, began: Moment) -> Pulse {

@@ -163,6 +163,8 @@ pub struct Draft {
     pub junit: Option<Given<PathBuf>>,
     /// Names and values by which the user tells runs apart; of one name, the last counts.
     pub labels: Vec<Given<(String, String)>>,
+    /// Whether a thread of a closed loop pauses while it cannot reach the server.
+    pub backoff: Option<bool>,
     /// How long requests may go on once none is to be sent any more.
     pub grace: Option<Given<Duration>>,
     pub seed: Option<Given<u64>>,
@@ -242,6 +244,7 @@ impl Draft {
             duration: self.duration.or(base.duration),
             warmup: self.warmup.or(base.warmup),
             cooldown: self.cooldown.or(base.cooldown),
+            backoff: self.backoff.or(base.backoff),
             grace: self.grace.or(base.grace),
             goodput: self.goodput.or(base.goodput),
             max_errors: self.max_errors.or(base.max_errors),

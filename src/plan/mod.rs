@@ -122,6 +122,10 @@ pub struct Plan {
     pub client_priority: Priority,
     /// How much is asked at once, and for how long.
     pub load: Load,
+    /// Whether a thread of a closed loop pauses before its next request when no byte of the last one could leave; no part of
+    /// what tells plans apart.
+    #[serde(default = "yes")]
+    pub backoff: bool,
     /// Above which values of its own the client calls a run DEGRADED or INVALID.
     #[serde(default)]
     pub health_limits: health::Limits,
@@ -195,6 +199,10 @@ pub struct Load {
         deserialize_with = "from_seconds_or_null"
     )]
     pub grace: Option<Duration>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn no_extent() -> Extent {

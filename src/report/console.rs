@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::Report;
 use super::table::{line, painted, print_table, table};
 use super::words::{
-    LATE, UNKNOWN, count, goodput, judgement, late_lines, lateness, number, share, statistics, success,
+    LATE, UNKNOWN, count, goodput, judgement, late_lines, lateness, load, number, share, statistics, success,
 };
 use crate::analysis::{Judgement, Outcome, remarks};
 use crate::health::{Health, StoodStill, Verdict};
@@ -69,7 +69,7 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if !plan.labels.is_empty() {
         row("Labels", &shown_labels(&plan.labels), out)?;
     }
-    row("Load", &plan.load.to_string(), out)?;
+    row("Load", &load(report), out)?;
     row("Request", &request(report), out)?;
     if let Some(source) = &plan.key_source {
         row("API key", &format!("from {}", printable(source, 120)), out)?;

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::Report;
 use super::naming::{headline_e2e, headline_ttft, headline_words, is_open, run_names};
 use super::words::{
-    LATE, UNKNOWN, goodput, late_lines, number, success, threshold_lines, thresholds_in_short,
+    LATE, UNKNOWN, goodput, late_lines, load, number, success, threshold_lines, thresholds_in_short,
 };
 use crate::analysis::Outcome;
 use crate::health::Verdict;
@@ -33,7 +33,7 @@ pub fn write_markdown(
 
 fn write_one(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "### vllm-loadgen: {}\n", code(&report.plan.request.model))?;
-    writeln!(out, "{}  \n{}\n", verdicts(report), report.plan.load)?;
+    writeln!(out, "{}  \n{}\n", verdicts(report), load(report))?;
     reasons(report, out)?;
     let (summary, rates) = (&report.summary, &report.summary.throughput);
     table(&["success", "requests", "completions/s", "output tokens/s", "in flight", "duration"], out)?;

@@ -23,6 +23,7 @@ use crate::plan::{Plan, ScheduleHash};
 use crate::record::{
     Connection, FinishReason, Moments, Outcome, Phase, Pulse, Record, Response, Sink, TokenEvent, Usage,
 };
+use crate::summary::Backoff;
 use crate::units::nanos;
 
 /// Number of the form of record logs. A changed meaning raises it.
@@ -61,6 +62,9 @@ pub struct LogEnd {
     pub stopped_by: Option<String>,
     /// What tells its schedule from others.
     pub schedule: Option<ScheduleHash>,
+    /// What its threads paused, for the server could not be reached.
+    #[serde(default)]
+    pub backoff: Option<Backoff>,
     /// What it cost the client, and whether its figures can be believed.
     pub health: Health,
     /// The server's own account.
@@ -345,6 +349,7 @@ impl RecordLog {
             complete: report.complete,
             stopped_by: report.stopped_by.clone(),
             schedule: report.schedule.clone(),
+            backoff: report.summary.backoff,
             health: report.health.clone(),
             server: report.server.clone(),
             warnings: report.warnings.clone(),

@@ -26,6 +26,15 @@ pub(super) fn share(value: Option<f64>) -> String {
     value.map_or(UNKNOWN.to_owned(), show_share)
 }
 
+/// The load, and how much of it pauses took away.
+pub(super) fn load(report: &Report) -> String {
+    let load = &report.plan.load;
+    match report.summary.backoff.filter(|backoff| backoff.paused_s > 0.0) {
+        Some(backoff) => format!("{load}; paused for {} of thread time", show_share(backoff.thread_share)),
+        None => load.to_string(),
+    }
+}
+
 /// The share of requests that succeeded.
 pub(super) fn success(report: &Report) -> String {
     share(report.summary.requests.success_rate)

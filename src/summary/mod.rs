@@ -12,6 +12,8 @@ mod worst;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +73,29 @@ pub struct Summary {
     /// The run over time, in a bounded number of slices; `None` without any request.
     #[serde(default)]
     pub timeline: Option<Timeline>,
+    /// What the threads of a closed loop paused, for the server could not be reached; `None` in an open loop, where they were
+    /// not to pause, and where it is not known. No record tells it: it is added to what they come to.
+    #[serde(default)]
+    pub backoff: Option<Backoff>,
+}
+
+/// Pauses of threads whose requests had failed before a byte of them had left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Backoff {
+    /// Of all threads together, in seconds.
+    pub paused_s: f64,
+    /// Of the time of all threads, from 0 to 1.
+    pub thread_share: f64,
+}
+
+impl Backoff {
+    /// That so many threads of a run that took `wall` paused for so long, all together.
+    pub fn new(paused: Duration, threads: NonZeroUsize, wall: Duration) -> Self {
+        let all = wall.as_secs_f64() * threads.get() as f64;
+        let share = if all > 0.0 { paused.as_secs_f64() / all } else { 0.0 };
+        Self { paused_s: paused.as_secs_f64(), thread_share: share.min(1.0) }
+    }
 }
 
 /// Counts of requests. `sent = succeeded + failed + by_client`; warm-up and cool-down are apart.

@@ -456,6 +456,7 @@ impl Tally {
             connections: self.connections,
             bytes: self.bytes,
             server_timings: distributions(self.server_timings),
+            backoff: None,
         }
     }
 }

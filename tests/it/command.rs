@@ -649,6 +649,56 @@ fn a_run_without_progress_ends_with_its_report() {
     assert_eq!(report["summary"]["requests"]["failed"], 2, "its silence counts against the server");
 }
 
+/// The URL of a port at which nobody listens.
+pub fn dead_url() -> String {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    format!("http://{}", listener.local_addr().expect("bound"))
+}
+
+#[test]
+fn a_closed_loop_does_not_hammer_a_server_that_is_not_there() {
+    let (folder, url) = (folder(), dead_url());
+    let base = ["-q", "--url", &url, "--model", "m", "--overwrite", "-o", "r.json"];
+    let output = run(folder.path(), &[&base[..], &["-t", "4", "--duration", "500ms"]].concat());
+    assert_eq!(code(&output), 1, "nothing succeeded: {}", err(&output));
+    let report = json(&folder.path().join("r.json"));
+    // halved by chance throughout: 5 + 10 + 20 + 40 + 80 + 160 + 320 ms
+    let failed = report["summary"]["requests"]["failed"].as_u64().expect("a count");
+    assert!(failed <= 4 * 8, "{failed}");
+
+    let output =
+        run(folder.path(), &[&base[..], &["-t", "2", "-n", "8", "--record-log", "r.jsonl"]].concat());
+    let report = json(&folder.path().join("r.json"));
+    assert_eq!(report["summary"]["requests"]["failed"], 8);
+    let backoff = &report["summary"]["backoff"];
+    assert!(backoff["paused_s"].as_f64().is_some_and(|paused| paused > 0.0), "{backoff}");
+    let share = backoff["thread_share"].as_f64();
+    assert!(share.is_some_and(|share| 0.0 < share && share <= 1.0), "{backoff}");
+    let load = |output: &Output| {
+        let shown = out(output);
+        shown.lines().find(|line| line.starts_with("  Load ")).expect("a line").to_owned()
+    };
+    assert!(
+        load(&output).contains("8 completions; paused for ") && load(&output).ends_with("% of thread time")
+    );
+    // the log has no less
+    let again = run(folder.path(), &["report", "r.jsonl"]);
+    assert_eq!(load(&again), load(&output));
+
+    fs::write(folder.path().join("c.json"), r#"{"benchmark": {"backoff": false}}"#).expect("writable");
+    for off in [&["--no-backoff"][..], &["--config", "c.json"]] {
+        let words =
+            ["-q", "--url", &url, "--model", "m", "-t", "1", "-n", "500", "--overwrite", "-o", "r.json"];
+        run(folder.path(), &[&words[..], off].concat());
+        let report = json(&folder.path().join("r.json"));
+        assert_eq!(report["summary"]["requests"]["failed"], 500, "{off:?}");
+        assert_eq!(
+            (&report["plan"]["backoff"], &report["summary"]["backoff"]),
+            (&false.into(), &Value::Null)
+        );
+    }
+}
+
 fn path(path: &Path) -> &str {
     path.to_str().expect("a plain path")
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use vllm_loadgen::analysis;
 use vllm_loadgen::arrivals::{Arrivals, Process, Shape};
-use vllm_loadgen::backend::{Backend, Canceller, Chunk, Exchange, Request, Scripted, Step, Trace};
-use vllm_loadgen::clock::{ManualClock, Stop, SystemClock, stop_pair};
+use vllm_loadgen::backend::{Backend, Canceller, Chunk, Exchange, Head, Request, Scripted, Step, Trace};
+use vllm_loadgen::clock::{Clock, ManualClock, Moment, Stop, SystemClock, stop_pair};
 use vllm_loadgen::engine::{self, Setup};
 use vllm_loadgen::failure::{Failure, FailureKind};
 use vllm_loadgen::heartbeat::Beats;
@@ -71,6 +71,7 @@ fn run_with<'a>(
         stopped_as: &NOT_SAID,
         priority: Priority::Normal,
         beats: &NO_BEATS,
+        backoff: false,
         fail_on_length: false,
         save_responses: false,
     };
@@ -381,6 +382,7 @@ fn run_mute(load: &Load, halt: Halt) -> Vec<Record> {
         stopped_as: &NOT_SAID,
         priority: Priority::Normal,
         beats: &NO_BEATS,
+        backoff: false,
         fail_on_length: false,
         save_responses: false,
     };
@@ -551,6 +553,7 @@ fn run_starved(load: &Load) -> Vec<Record> {
         stopped_as: &NOT_SAID,
         priority: Priority::Normal,
         beats: &NO_BEATS,
+        backoff: false,
         fail_on_length: false,
         save_responses: false,
     };
@@ -662,6 +665,7 @@ proptest! {
             stopped_as: &NOT_SAID,
         priority: Priority::Normal,
         beats: &NO_BEATS,
+        backoff: false,
         fail_on_length: false,
         save_responses: false,
         };
@@ -671,4 +675,98 @@ proptest! {
         prop_assert_eq!(ids, (0..scheduled).collect::<Vec<_>>());
         prop_assert!(records.0.iter().all(|record| record.moments.started >= record.moments.due));
     }
+}
+
+/// Time that passes only where somebody waits, and then at once.
+#[derive(Default)]
+struct LeapingClock(std::sync::Mutex<Moment>);
+
+impl Clock for LeapingClock {
+    fn now(&self) -> Moment {
+        *self.0.lock().expect("not poisoned")
+    }
+
+    fn wait_until(&self, due: Moment, stop: &Stop) -> bool {
+        let mut now = self.0.lock().expect("not poisoned");
+        *now = due.max(*now);
+        !stop.requested()
+    }
+}
+
+/// Nothing listens until a moment; from then on it answers.
+struct Restarted<'a> {
+    clock: &'a dyn Clock,
+    back: Moment,
+}
+
+impl Backend for Restarted<'_> {
+    fn stream(&mut self, _: &Request, on_chunk: &mut dyn FnMut(Chunk<'_>)) -> Exchange {
+        let now = self.clock.now();
+        if now < self.back {
+            let failure = Failure::new(FailureKind::ConnectRefused, "nobody is there");
+            return Exchange { trace: Trace::default(), result: Err(failure) };
+        }
+        on_chunk(Chunk::Head(Head { status: 503, headers: &[] }));
+        let trace = Trace { sent: Some(now), first_byte: Some(now), ..Trace::default() };
+        Exchange { trace, result: Ok(()) }
+    }
+}
+
+fn run_restarted(load: &Load, backoff: bool, back: Moment) -> (Vec<Record>, Option<Duration>) {
+    let clock = LeapingClock::default();
+    let (_stopper, stop) = stop_pair();
+    let mut records = Records::default();
+    let setup = Setup {
+        request: &request,
+        backend: &|| Box::new(Restarted { clock: &clock, back }),
+        lead: Duration::ZERO,
+        dialect: Dialect::Chat,
+        secrets: &[],
+        seed: 7,
+        clock: &clock,
+        stop: &stop,
+        stopped_as: &NOT_SAID,
+        priority: Priority::Normal,
+        beats: &NO_BEATS,
+        backoff,
+        fail_on_length: false,
+        save_responses: false,
+    };
+    let threads = engine::run(load, &setup, &mut [&mut records]).expect("threads can be started");
+    (records.0, threads.paused)
+}
+
+#[test]
+fn a_thread_pauses_while_the_server_is_away_and_finds_it_soon_when_it_is_back() {
+    let back = Moment::from_nanos(10_000_000_000);
+    let (records, paused) = run_restarted(&load(1, 40), true, back);
+    let (away, there): (Vec<_>, Vec<_>) = records.iter().partition(|record| record.status.is_none());
+    let started = |record: &Record| record.moments.started;
+    let pauses: Vec<_> = records.windows(2).map(|pair| started(&pair[1]).since(started(&pair[0]))).collect();
+    let (pauses, rest) = pauses.split_at(away.len());
+    assert!(pauses.iter().zip([10, 20, 40, 80, 160, 320, 640]).all(|(pause, most)| *pause <= ms(most)));
+    assert!(pauses[7..].iter().all(|pause| (ms(500)..=ms(1_000)).contains(pause)), "{pauses:?}");
+    assert!(started(there[0]).since(back) <= ms(1_000), "found within a second");
+    assert_eq!(paused, Some(pauses.iter().sum()));
+    // an error status is an answer, and no reason to wait
+    assert!(rest.len() > 10 && rest.iter().all(Duration::is_zero), "{rest:?}");
+    assert!(records.iter().all(|record| record.lag().is_zero() && !record.found_no_worker()));
+}
+
+#[test]
+fn nobody_pauses_in_an_open_loop_or_where_it_is_switched_off() {
+    let never = Moment::from_nanos(u64::MAX);
+    let (records, paused) = run_restarted(&load(1, 40), false, never);
+    assert_eq!((records.len(), paused), (40, None));
+    assert!(records.iter().all(|record| record.moments.started == Moment::default()));
+    let (records, paused) = run_restarted(&open(load(1, 40), 1_000.0, Process::Constant), true, never);
+    assert_eq!((records.len(), paused), (40, None));
+}
+
+#[test]
+fn a_pause_goes_not_beyond_the_end_of_sending() {
+    let timed = Load { completions: None, duration: Some(ms(1_900)), ..load(1, 1) };
+    let (records, paused) = run_restarted(&timed, true, Moment::from_nanos(u64::MAX));
+    assert!((8..=12).contains(&records.len()), "{}", records.len());
+    assert_eq!(paused, Some(ms(1_900)), "up to the end, and no further");
 }

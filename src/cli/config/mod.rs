@@ -48,7 +48,7 @@ const SERVER: [&str; 15] = [
     "unix_socket",
     "proxy",
 ];
-const BENCHMARK: [&str; 36] = [
+const BENCHMARK: [&str; 37] = [
     "health_limits",
     "max_concurrent_requests",
     "default_prompt",
@@ -69,6 +69,7 @@ const BENCHMARK: [&str; 36] = [
     "warmup",
     "cooldown",
     "grace",
+    "backoff",
     "goodput",
     "max_errors",
     "max_error_rate",
@@ -257,6 +258,7 @@ impl<'t> Reading<'t> {
         draft.no_progress_timeout = self.read(of.take("no_progress_timeout"), duration);
         draft.thresholds = self.thresholds(of.take("thresholds"));
         draft.labels = self.labels(of.take("labels"));
+        draft.backoff = self.switch(of.take("backoff"));
         draft.grace = self.read(of.take("grace"), duration_from_0);
         draft.seed = self.read(of.take("seed"), from_0);
         draft.test_name = self.read(of.take("test_name"), text);

@@ -189,6 +189,7 @@ impl Draft {
             keeper: self.keeper.as_ref().map(|keeper| keeper.value).unwrap_or_default(),
             client_priority: self.client_priority.as_ref().map(|priority| priority.value).unwrap_or_default(),
             load,
+            backoff: self.backoff.unwrap_or(true),
             health_limits: self.health_limits.clone(),
             slos: self.goodput.as_ref().map(|slos| slos.value.clone()).unwrap_or_default(),
             error_limits: ErrorLimits {

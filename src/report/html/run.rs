@@ -14,8 +14,8 @@ use crate::health::Verdict;
 use crate::report::Report;
 use crate::report::naming::{headline_e2e, headline_ttft, headline_words, is_open};
 use crate::report::words::{
-    LATE, UNKNOWN, count, goodput, late_lines, lateness, number, share, statistics, success, threshold_lines,
-    thresholds_in_short,
+    LATE, UNKNOWN, count, goodput, late_lines, lateness, load, number, share, statistics, success,
+    threshold_lines, thresholds_in_short,
 };
 use crate::summary::{Distribution, RetryAfter};
 use crate::text::printable;
@@ -26,12 +26,7 @@ use crate::units::{show_count, show_counted, show_fine_ms, significant};
 /// # Errors
 /// Those of the writer.
 pub fn write_run(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(
-        out,
-        "<p class=\"load\">{}; {}</p>",
-        Text(&report.plan.load.to_string()),
-        headline_words(report)
-    )?;
+    writeln!(out, "<p class=\"load\">{}; {}</p>", Text(&load(report)), headline_words(report))?;
     tiles(report, out)?;
     let said = remarks(&report.plan.load, &report.summary);
     list("What this says", &said, out)?;
