@@ -175,6 +175,8 @@ pub struct Pulse {
     pub began: Moment,
     /// Requests under way.
     pub in_flight: u64,
+    /// When the one that has been under way longest was started; `None` without any.
+    pub oldest: Option<Moment>,
     /// Events that bore tokens, of all requests so far, of those under way too.
     pub token_events: u64,
 }

@@ -1,4 +1,4 @@
-//! Ends a run in which too much goes wrong or nothing goes on.
+//! Ends a run in which too much goes wrong, nothing goes on, or no reply ever comes.
 
 use std::sync::OnceLock;
 
@@ -16,6 +16,8 @@ pub(super) struct ErrorLimit<'a> {
     ended: u64,
     succeeded: u64,
     failed: u64,
+    /// Whether a byte of any reply has come.
+    has_reply: bool,
     /// The last failure, and which request it was. Where the warm-up ends a run, no other figure tells of it.
     last_failure: Option<(u64, Failure)>,
     /// The last progress that was seen; `None` before the first pulse.
@@ -55,6 +57,7 @@ impl<'a> ErrorLimit<'a> {
             ended: 0,
             succeeded: 0,
             failed: 0,
+            has_reply: false,
             last_failure: None,
             progress: None,
             stopper,
@@ -96,6 +99,26 @@ impl<'a> ErrorLimit<'a> {
         })
     }
 
+    /// Why the run is to end, if no reply has ever come. One that has been waited for through half of that time may still
+    /// come: how long is for other limits to say.
+    fn is_unanswered(&self, pulse: &Pulse) -> Option<String> {
+        let limit = self.limits.no_reply;
+        let waits = pulse.oldest.is_some_and(|oldest| pulse.now.since(oldest) >= limit / 2);
+        let has_reply = self.has_reply || pulse.token_events > 0;
+        let is_over = self.ended > 0 && !has_reply && !waits && pulse.now.since(pulse.began) >= limit;
+        is_over.then(|| {
+            let (ended, limit) = (show_counted(self.ended, "request"), show_duration(limit));
+            format!("no byte of a reply for {limit}, and {ended} ended (--no-reply-timeout)")
+        })
+    }
+
+    /// The failure that a reason is to be read with.
+    fn and_the_last(&self, reason: &str) -> String {
+        let last = self.last_failure.as_ref();
+        let last = last.map(|(id, failure)| format!("; the last was request {id}: {failure}"));
+        printable(&(reason.to_owned() + &last.unwrap_or_default()), REASON_CHARS)
+    }
+
     /// Ends the run, unless it is ending.
     fn end(&mut self, reason: String) {
         if self.reason.is_none() && !self.outside.requested() {
@@ -116,12 +139,9 @@ impl Sink for ErrorLimit<'_> {
             }
         }
         self.ended += 1;
+        self.has_reply |= record.moments.first_byte.is_some();
         if let Some(reason) = self.exceeded() {
-            let last = self
-                .last_failure
-                .as_ref()
-                .map(|(id, failure)| format!("; the last was request {id}: {failure}"));
-            self.end(printable(&(reason + &last.unwrap_or_default()), REASON_CHARS));
+            self.end(self.and_the_last(&reason));
         }
     }
 
@@ -132,6 +152,9 @@ impl Sink for ErrorLimit<'_> {
                 let _ = self.stopped_as.set(FailureKind::NoProgress);
             }
             self.end(reason);
+        }
+        if let Some(reason) = self.is_unanswered(pulse) {
+            self.end(self.and_the_last(&reason));
         }
     }
 }
@@ -152,7 +175,7 @@ mod tests {
         let mut limit = ErrorLimit::new(limits, stopper, &outside, &stopped_as);
         let mut pulse = |second: u64, in_flight, token_events| {
             let now = Moment::from_nanos(second * 1_000_000_000);
-            limit.pulse(&Pulse { now, began: Moment::default(), in_flight, token_events });
+            limit.pulse(&Pulse { now, began: Moment::default(), in_flight, oldest: None, token_events });
             stop.requested()
         };
         assert!(!pulse(0, 2, 0) && !pulse(59, 2, 0) && !pulse(60, 2, 1), "a token in time");
@@ -162,5 +185,49 @@ mod tests {
         let reason = limit.into_reason().expect("it was ended");
         assert_eq!(stopped_as.get(), Some(&FailureKind::NoProgress));
         assert!(reason.starts_with("1 request under way") && reason.contains("60.0 s"), "{reason}");
+    }
+    /// Whether a run without a reply was ended, and why, at each of these seconds; with what had ended by then, and since
+    /// when the oldest request was under way.
+    fn ends_unanswered(ended: &[Record], pulses: &[(u64, Option<u64>)]) -> Option<String> {
+        let (_outer, outside) = stop_pair();
+        let (stopper, stop) = stop_pair();
+        let stopped_as = OnceLock::new();
+        let mut limit = ErrorLimit::new(ErrorLimits::default(), stopper, &outside, &stopped_as);
+        ended.iter().for_each(|record| limit.record(record));
+        let second = |second: u64| Moment::from_nanos(second * 1_000_000_000);
+        for (now, oldest) in pulses {
+            let in_flight = u64::from(oldest.is_some());
+            let oldest = oldest.map(second);
+            limit.pulse(&Pulse { now: second(*now), began: second(0), in_flight, oldest, token_events: 0 });
+        }
+        assert_eq!(stop.requested(), limit.reason.is_some());
+        assert_eq!(stopped_as.get(), None);
+        limit.into_reason()
+    }
+
+    #[test]
+    fn a_run_without_any_reply_is_ended_unless_one_is_waited_for() {
+        use crate::record::{Outcome, Phase};
+        let at = Moment::default();
+        let mut refused = Record::not_sent(7, Phase::Warmup, at, at);
+        refused.outcome = Outcome::Failed(Failure::new(FailureKind::ConnectRefused, "nobody"));
+        let mut answered = refused.clone();
+        answered.moments.first_byte = Some(at);
+        let refused = [refused];
+
+        assert_eq!(ends_unanswered(&refused, &[(59, Some(58))]), None);
+        let reason = ends_unanswered(&refused, &[(60, Some(59))]).expect("60 s are over");
+        assert_eq!(
+            reason,
+            "no byte of a reply for 60.0 s, and 1 request ended (--no-reply-timeout); the last was request 7: \
+             connect_refused: nobody"
+        );
+        assert!(ends_unanswered(&refused, &[(60, None)]).is_some(), "all pause");
+        // a model that is slow to load or to answer
+        assert_eq!(ends_unanswered(&[], &[(60, Some(0)), (300, Some(0))]), None);
+        assert_eq!(ends_unanswered(&refused, &[(60, Some(2)), (89, Some(2))]), None);
+        assert!(ends_unanswered(&refused, &[(60, Some(2)), (91, Some(90))]).is_some());
+        let [refused] = refused;
+        assert_eq!(ends_unanswered(&[refused, answered], &[(600, None)]), None);
     }
 }

@@ -128,6 +128,9 @@ pub struct Flags {
     /// end it when requests are under way and for so long no token has come and none of them has ended (default: twice the --idle-timeout)
     #[argh(option, arg_name = "TIME")]
     pub no_progress_timeout: Option<String>,
+    /// end it when not one byte of a reply has come for so long since it began, and none is waited for (default: 60s)
+    #[argh(option, arg_name = "TIME")]
+    pub no_reply_timeout: Option<String>,
     /// exit 99 unless a figure keeps its limit, such as ttft.p99<500ms, error_rate<1% or health=VALID; may be repeated
     #[argh(option, arg_name = "LIMIT")]
     pub threshold: Vec<String>,

@@ -82,6 +82,11 @@ impl Typed {
                 flags.no_progress_timeout.as_ref(),
                 parse_duration,
             ),
+            no_reply_timeout: self.read(
+                "--no-reply-timeout",
+                flags.no_reply_timeout.as_ref(),
+                parse_duration,
+            ),
             thresholds: self.thresholds(&flags.threshold),
             junit: given("--junit", flags.junit.as_ref().map(PathBuf::from)),
             labels: flags

@@ -97,17 +97,29 @@ struct Floor<'a, 'b> {
     /// Why requests under way were given up.
     given_up: OnceLock<FailureKind>,
     in_flight: AtomicU64,
-    /// Of each worker, the events with tokens so far.
-    token_events: Box<[Count]>,
+    /// Of each worker, what can be seen of it while it works.
+    stations: Box<[Station]>,
     run_queue: Mutex<Option<RunQueue>>,
     /// What all workers together have paused, in nanoseconds.
     paused: AtomicU64,
 }
 
-/// A count that one thread moves and another reads, in a cache line of its own.
-#[derive(Default)]
+/// What one worker notes and the collector reads, in a cache line of its own.
 #[repr(align(64))]
-struct Count(AtomicU64);
+struct Station {
+    /// Events with tokens so far.
+    token_events: AtomicU64,
+    /// When the request under way was started, in nanoseconds; [`NONE`](Self::NONE) without one.
+    since: AtomicU64,
+}
+
+impl Station {
+    const NONE: u64 = u64::MAX;
+
+    fn new() -> Self {
+        Self { token_events: AtomicU64::new(0), since: AtomicU64::new(Self::NONE) }
+    }
+}
 
 /// What the threads themselves can tell of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -139,7 +151,7 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
         stopped: OnceLock::new(),
         given_up: OnceLock::new(),
         in_flight: AtomicU64::new(0),
-        token_events: (0..threads).map(|_| Count::default()).collect(),
+        stations: (0..threads).map(|_| Station::new()).collect(),
         run_queue: Mutex::default(),
         paused: AtomicU64::new(0),
     };
@@ -160,7 +172,7 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
             let backs_off = setup.backoff && load.arrivals.is_none();
             let worker = move || {
                 let backoff = backs_off.then(|| Backoff::new(setup.seed, number));
-                work(seat, &push, backend, floor, &floor.token_events[number], backoff);
+                work(seat, &push, backend, floor, &floor.stations[number], backoff);
                 floor.note_run_queue();
             };
             spawn(scope, format!("worker-{number}"), worker, (number + 1, threads))?;
@@ -255,7 +267,7 @@ fn work(
     push: &Sender<Record>,
     mut backend: Box<dyn Backend + '_>,
     floor: &Floor<'_, '_>,
-    token_events: &Count,
+    station: &Station,
     mut backoff: Option<Backoff>,
 ) {
     let setup = floor.setup;
@@ -290,8 +302,10 @@ fn work(
         }
         let due = was_due.unwrap_or(started);
         floor.in_flight.fetch_add(1, Ordering::Relaxed);
+        station.since.store(started.as_nanos(), Ordering::Relaxed);
         let record =
-            attempt(&job, phase, (due, taken.min(started), started), backend.as_mut(), floor, token_events);
+            attempt(&job, phase, (due, taken.min(started), started), backend.as_mut(), floor, station);
+        station.since.store(Station::NONE, Ordering::Relaxed);
         floor.in_flight.fetch_sub(1, Ordering::Relaxed);
         pause = backoff.as_mut().and_then(|backoff| backoff.after(&record));
         if push.send(record).is_err() {
@@ -330,8 +344,11 @@ impl Floor<'_, '_> {
     }
 
     fn pulse(&self, now: Moment, began: Moment) -> Pulse {
-        let token_events = self.token_events.iter().map(|Count(count)| count.load(Ordering::Relaxed)).sum();
-        Pulse { now, began, in_flight: self.in_flight.load(Ordering::Relaxed), token_events }
+        let stations = self.stations.iter();
+        let token_events = stations.map(|station| station.token_events.load(Ordering::Relaxed)).sum();
+        let since = self.stations.iter().map(|station| station.since.load(Ordering::Relaxed));
+        let oldest = since.min().filter(|since| *since != Station::NONE).map(Moment::from_nanos);
+        Pulse { now, began, in_flight: self.in_flight.load(Ordering::Relaxed), oldest, token_events }
     }
 
     /// When the run ended before all had left, at the first sight of that.
@@ -360,7 +377,7 @@ fn attempt(
     moments: (Moment, Moment, Moment),
     backend: &mut dyn Backend,
     floor: &Floor<'_, '_>,
-    Count(token_events): &Count,
+    Station { token_events, .. }: &Station,
 ) -> Record {
     let setup = floor.setup;
     let mut intake = Intake::new(setup.dialect, setup.save_responses);

@@ -157,6 +157,8 @@ pub struct Draft {
     pub max_error_rate: Option<Given<f64>>,
     /// So long without any progress ends the run.
     pub no_progress_timeout: Option<Given<Duration>>,
+    /// So long without any reply ends the run.
+    pub no_reply_timeout: Option<Given<Duration>>,
     /// What each run's figures are to keep.
     pub thresholds: Vec<Given<Threshold>>,
     /// File for the verdicts on them, as JUnit XML.
@@ -250,6 +252,7 @@ impl Draft {
             max_errors: self.max_errors.or(base.max_errors),
             max_error_rate: self.max_error_rate.or(base.max_error_rate),
             no_progress_timeout: self.no_progress_timeout.or(base.no_progress_timeout),
+            no_reply_timeout: self.no_reply_timeout.or(base.no_reply_timeout),
             thresholds: if self.thresholds.is_empty() { base.thresholds } else { self.thresholds },
             labels: base.labels.into_iter().chain(self.labels).collect(),
             junit: self.junit.or(base.junit),

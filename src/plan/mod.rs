@@ -75,6 +75,8 @@ pub mod defaults {
     pub const fn no_progress(idle_timeout: Duration) -> Duration {
         idle_timeout.saturating_mul(2)
     }
+    /// How long a run goes on in which no reply has come.
+    pub const NO_REPLY: Duration = Duration::from_secs(60);
     /// How long requests under way may go on after an interrupt.
     pub const INTERRUPT_GRACE: Duration = Duration::from_secs(10);
     /// Longest time to connect.
@@ -162,11 +164,19 @@ pub struct ErrorLimits {
         deserialize_with = "from_seconds"
     )]
     pub no_progress: Duration,
+    /// So long without a byte of any reply ends it, once a request has ended and unless one waits for its reply.
+    #[serde(rename = "no_reply_timeout_s", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
+    pub no_reply: Duration,
 }
 
 impl Default for ErrorLimits {
     fn default() -> Self {
-        Self { most: None, rate: None, no_progress: defaults::no_progress(defaults::IDLE_TIMEOUT) }
+        Self {
+            most: None,
+            rate: None,
+            no_progress: defaults::no_progress(defaults::IDLE_TIMEOUT),
+            no_reply: defaults::NO_REPLY,
+        }
     }
 }
 

@@ -225,6 +225,7 @@ mod tests {
             now: Moment::from_nanos(ms * 1_000_000),
             began: Moment::default(),
             in_flight: 4,
+            oldest: None,
             token_events: 0,
         }
     }

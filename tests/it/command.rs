@@ -649,6 +649,27 @@ fn a_run_without_progress_ends_with_its_report() {
     assert_eq!(report["summary"]["requests"]["failed"], 2, "its silence counts against the server");
 }
 
+#[test]
+fn a_run_without_any_reply_ends_with_its_report() {
+    let (folder, url) = (folder(), dead_url());
+    fs::write(folder.path().join("c.json"), r#"{"benchmark": {"no_reply_timeout": "300ms"}}"#)
+        .expect("writable");
+    let base =
+        ["-q", "-t", "2", "--duration", "1h", "--model", "m", "--overwrite", "-o", "r.json", "--url", &url];
+    let open: &[&str] = &["--no-reply-timeout", "300ms", "--request-rate", "20"];
+    for limit in [&["--no-reply-timeout", "300ms"][..], &["--config", "c.json"], open] {
+        let output = run(folder.path(), &[&base[..], limit].concat());
+        assert_eq!(code(&output), 1, "nothing succeeded: {}", err(&output));
+        assert!(out(&output).contains("ended early: no byte of a reply for 300 ms"), "{}", out(&output));
+        let report = json(&folder.path().join("r.json"));
+        let reason = report["stopped_by"].as_str().expect("text");
+        assert!(reason.contains("--no-reply-timeout") && reason.contains("connect_refused"), "{reason}");
+        assert_eq!(report["plan"]["error_limits"]["no_reply_timeout_s"], 0.3);
+    }
+    let output = run(folder.path(), &["--no-reply-timeout", "0s"]);
+    assert!(code(&output) == 2 && err(&output).contains("--no-reply-timeout '0'"), "{}", err(&output));
+}
+
 /// The URL of a port at which nobody listens.
 pub fn dead_url() -> String {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");

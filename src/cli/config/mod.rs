@@ -48,7 +48,7 @@ const SERVER: [&str; 15] = [
     "unix_socket",
     "proxy",
 ];
-const BENCHMARK: [&str; 37] = [
+const BENCHMARK: [&str; 38] = [
     "health_limits",
     "max_concurrent_requests",
     "default_prompt",
@@ -74,6 +74,7 @@ const BENCHMARK: [&str; 37] = [
     "max_errors",
     "max_error_rate",
     "no_progress_timeout",
+    "no_reply_timeout",
     "thresholds",
     "labels",
     "request_rate",
@@ -256,6 +257,7 @@ impl<'t> Reading<'t> {
         draft.max_errors = self.read(of.take("max_errors"), above_0);
         draft.max_error_rate = self.read(of.take("max_error_rate"), share);
         draft.no_progress_timeout = self.read(of.take("no_progress_timeout"), duration);
+        draft.no_reply_timeout = self.read(of.take("no_reply_timeout"), duration);
         draft.thresholds = self.thresholds(of.take("thresholds"));
         draft.labels = self.labels(of.take("labels"));
         draft.backoff = self.switch(of.take("backoff"));

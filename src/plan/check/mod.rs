@@ -199,6 +199,7 @@ impl Draft {
                     Some(given) => given.value,
                     None => defaults::no_progress(settings.idle_timeout),
                 },
+                no_reply: self.no_reply_timeout.as_ref().map_or(defaults::NO_REPLY, |given| given.value),
             },
             thresholds: self.thresholds.iter().map(|given| given.value.clone()).collect(),
             labels: Labels::new(),

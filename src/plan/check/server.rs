@@ -19,7 +19,13 @@ impl Draft {
         let url = self.url.as_ref().unwrap_or(&default);
         let endpoint = Endpoint::parse(&url.value, api);
         let or = |given: &Option<Given<Duration>>, default| given.as_ref().map_or(default, |d| d.value);
-        for timeout in [&self.timeout, &self.idle_timeout, &self.connect_timeout, &self.no_progress_timeout] {
+        for timeout in [
+            &self.timeout,
+            &self.idle_timeout,
+            &self.connect_timeout,
+            &self.no_progress_timeout,
+            &self.no_reply_timeout,
+        ] {
             found.positive(timeout.as_ref());
         }
         let (network, mistakes) = self.network.check(endpoint.as_ref().ok());
