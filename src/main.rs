@@ -3,12 +3,14 @@
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use env_logger::Env;
 use log::{Level, Log, Metadata};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use vllm_loadgen::app::{self, Streams};
 use vllm_loadgen::cli::{self, DEFAULT_CONFIG, Order, Surroundings};
@@ -33,6 +35,8 @@ fn obey(streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
         default_config: default_config.is_file().then_some(default_config),
     };
     let (stopper, stop) = stop_pair();
+    // caught, a file that may not grow is a write that fails, and no end of the process
+    flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
     match cli::parse(&words, &around)? {
         Order::Print(text) => {
             streams.out.write_all(text.as_bytes())?;
@@ -83,31 +87,45 @@ const INTERRUPTED: [&str; 2] = [
 const CUT_SHORT: [&str; 2] =
     ["interrupted: what was found so far follows", "interrupt again to end at once without it"];
 const STOPPING: [&str; 2] = ["stopping", "stopping at once"];
+/// What is said at the first SIGXFSZ.
+const FULL: &str =
+    "a file may not grow any more (ulimit -f): no further request is sent, and the report follows";
 
-/// Asks for the stop at the first Ctrl-C or SIGTERM, urges it at the second, and ends the process at the third. Tells
-/// which signal came first.
+/// Asks for the stop at the first Ctrl-C, SIGTERM, hang-up or SIGXFSZ, urges it at the second, and ends the process at the
+/// third. Tells which signal came first.
 fn stop_at_signals(mut stopper: Stopper, say: [&'static str; 2]) -> io::Result<Arc<OnceLock<u8>>> {
     let caught = Arc::new(OnceLock::new());
     let first = Arc::clone(&caught);
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let signals = [SIGINT, SIGTERM, SIGXFSZ].into_iter().chain(ends_at_hang_up().then_some(SIGHUP));
+    let mut signals = Signals::new(signals)?;
     let wait = move || {
-        let mut signals = signals.forever();
-        let mut next = |say: Option<&str>| {
-            let number = signals.next().and_then(|signal| u8::try_from(signal).ok()).unwrap_or_default();
-            if let Some(say) = say {
-                let _ = writeln!(io::stderr(), "{say}");
-            }
-            number
+        let tell = |what: &str| {
+            let _ = writeln!(io::stderr(), "{what}");
         };
+        let mut signals = signals.forever();
+        let number = signals.next().unwrap_or_default();
+        tell(if number == SIGXFSZ { FULL } else { say[0] });
         // told before the stop, so that whoever sees the stop knows why
-        let _ = first.set(next(Some(say[0])));
+        let _ = first.set(u8::try_from(number).unwrap_or_default());
         stopper.begin();
-        next(Some(say[1]));
+        // each further write to a file that may not grow brings one more, and nobody is impatient
+        let mut signals = signals.filter(|signal| *signal != SIGXFSZ);
+        signals.next();
+        tell(say[1]);
         stopper.stop();
-        process::exit(i32::from(ExitCode::Interrupted(next(None)).number()));
+        let last = signals.next().and_then(|signal| u8::try_from(signal).ok()).unwrap_or_default();
+        process::exit(i32::from(ExitCode::Interrupted(last).number()));
     };
     thread::Builder::new().name("signals".to_owned()).spawn(wait)?;
     Ok(caught)
+}
+
+/// Whether a hang-up is to end the process: not where it was started to live on, by `nohup`, nor where the system does not say.
+fn ends_at_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & (1 << (SIGHUP - 1)) == 0)
 }
 
 /// Logs go to standard error. `RUST_LOG` wins over `-v`; other crates log warnings only unless it names them.

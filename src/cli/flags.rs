@@ -27,7 +27,10 @@ use super::trend::TrendFlags;
         99,
         "a --threshold failed, a run was ended by --max-errors, --max-error-rate or --no-progress-timeout, or, with --strict, a run is INVALID or a threshold inconclusive"
     ),
-    error_code(130, "interrupted; what was measured is written and marked (143 for SIGTERM)")
+    error_code(
+        130,
+        "interrupted; what was measured is written and marked (143 for SIGTERM, 129 for a hang-up, 153 for SIGXFSZ)"
+    )
 )]
 pub struct Flags {
     /// server, such as http://host:8000, or full endpoint (default: http://localhost:63455/v1/chat/completions)

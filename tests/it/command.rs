@@ -536,9 +536,14 @@ pub fn interrupt(
 
 #[test]
 fn an_interrupted_run_still_reports_and_says_that_it_is_incomplete() {
-    use nix::sys::signal::Signal;
+    use nix::sys::signal::Signal::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
     let folder = folder();
-    for (signal, want) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+    let mut all = vec![(SIGINT, 130), (SIGTERM, 143), (SIGXFSZ, 153)];
+    // elsewhere it is not known whether it is ignored
+    if cfg!(target_os = "linux") {
+        all.push((SIGHUP, 129));
+    }
+    for (signal, want) in all {
         let server = simulator();
         let file = folder.path().join(format!("{signal}.json"));
         let words = ["-q", "--duration", "1h", "-t", "4", "--max-tokens", "2", "-o", path(&file)];
@@ -549,6 +554,70 @@ fn an_interrupted_run_still_reports_and_says_that_it_is_incomplete() {
         assert_eq!(report["complete"], false);
         assert!(report["summary"]["requests"]["succeeded"].as_u64().expect("a count") > 0);
     }
+    assert_eq!(hidden_files(folder.path()), 0);
+}
+
+/// Files written aside that are still there.
+fn hidden_files(folder: &Path) -> usize {
+    let names = fs::read_dir(folder).expect("readable").map(|entry| entry.expect("readable").file_name());
+    names.filter(|name| name.as_encoded_bytes().starts_with(b".")).count()
+}
+
+/// A command of ours that a shell runs after these words.
+fn command_after(shell: &str, folder: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.current_dir(folder).args(["-c", &format!("{shell}; exec \"$0\" \"$@\"")]);
+    command.arg(env!("CARGO_BIN_EXE_vllm-loadgen")).args(words);
+    for name in SURROUNDINGS {
+        command.env_remove(name);
+    }
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    command
+}
+
+#[test]
+fn a_run_under_nohup_outlives_a_hang_up() {
+    let (folder, server) = (folder(), simulator());
+    let words = ["-q", "--url", &server.url(), "--duration", "500ms", "-t", "2", "--max-tokens", "2"];
+    let child =
+        command_after("trap '' HUP", folder.path(), &[&words[..], &["-o", "r.json"]].concat()).spawn();
+    let mut child = Child(child.expect("it starts"));
+    while metric(&server, "vllm:request_success_total") == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.0.id()).expect("a process id"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).expect("it runs");
+    assert_eq!(child.0.wait().expect("it ends").code(), Some(0));
+    assert_eq!(json(&folder.path().join("r.json"))["complete"], true);
+}
+
+#[test]
+fn a_file_that_may_not_grow_is_told_as_a_full_disk_is() {
+    let (folder, server) = (folder(), simulator());
+    let base = ["-q", "--url", &server.url(), "-n", "200", "-t", "2", "--max-tokens", "2"];
+    for more in [&["-o", "r.json"][..], &["-o", "r.json", "--no-detail", "--record-log", "r.jsonl"]] {
+        // 4 or 8 KiB, as the shell counts
+        let mut command = command_after("ulimit -f 8", folder.path(), &[&base[..], more].concat());
+        let output = command.output().expect("it starts");
+        assert_eq!(output.status.code(), Some(1), "{more:?}: {}", err(&output));
+        assert!(
+            out(&output).contains("  Requests ") && out(&output).contains("0 failed"),
+            "{}",
+            out(&output)
+        );
+        let said = err(&output);
+        assert!(said.contains("File too large") && said.contains("ulimit -f"), "{more:?}: {said}");
+        assert_eq!(hidden_files(folder.path()), 0, "{more:?}");
+        assert!(!folder.path().join("r.json").exists(), "{more:?}");
+        let _ = fs::remove_file(folder.path().join("r.jsonl"));
+    }
+    // what makes no run tells it too
+    succeeds(&run(folder.path(), &[&base[..], &["-o", "whole.json"]].concat()));
+    let words = ["report", "whole.json", "--html", "r.html"];
+    let output = command_after("ulimit -f 8", folder.path(), &words).output().expect("it starts");
+    assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+    assert!(err(&output).contains("r.html: File too large"), "{}", err(&output));
+    assert_eq!(hidden_files(folder.path()), 0);
 }
 
 /// Sends a first token after an hour.
