@@ -16,6 +16,7 @@ use vllm_loadgen::app::{self, Streams};
 use vllm_loadgen::cli::{self, DEFAULT_CONFIG, Order, Surroundings};
 use vllm_loadgen::clock::{Stopper, stop_pair};
 use vllm_loadgen::error::{Error, ExitCode};
+use vllm_loadgen::report;
 use vllm_loadgen::text::one_line;
 
 fn main() -> process::ExitCode {
@@ -114,6 +115,7 @@ fn stop_at_signals(mut stopper: Stopper, say: [&'static str; 2]) -> io::Result<A
         tell(say[1]);
         stopper.stop();
         let last = signals.next().and_then(|signal| u8::try_from(signal).ok()).unwrap_or_default();
+        report::remove_unfinished();
         process::exit(i32::from(ExitCode::Interrupted(last).number()));
     };
     thread::Builder::new().name("signals".to_owned()).spawn(wait)?;

@@ -1,11 +1,13 @@
 //! Output files: made before the run, so that a wrong path costs nothing; written aside and renamed at the end.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
 use tempfile::NamedTempFile;
 
 use crate::error::Error;
@@ -21,6 +23,35 @@ pub struct OutputFile {
     path: PathBuf,
     aside: NamedTempFile,
     if_there: IfThere,
+    _listed: Listed,
+}
+
+/// The files that are written aside at present: whoever ends the process must not leave them behind.
+static ASIDE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// An entry in that list.
+#[derive(Debug)]
+struct Listed(PathBuf);
+
+impl Listed {
+    fn new(path: &Path) -> Self {
+        ASIDE.lock().insert(path.to_owned());
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        ASIDE.lock().remove(&self.0);
+    }
+}
+
+/// Removes all files that are not complete, just before the process ends without finishing them.
+pub fn remove_unfinished() {
+    for path in &*ASIDE.lock() {
+        // one that has its name by now is complete
+        let _ = fs::remove_file(path);
+    }
 }
 
 /// What becomes of a file of the same name.
@@ -121,7 +152,8 @@ impl OutputFile {
             .permissions(Permissions::from_mode(mode))
             .tempfile_in(folder)
             .map_err(|cause| fail(cause, "; name a file in a folder that can be written"))?;
-        Ok(Self { path: path.to_owned(), aside, if_there })
+        let _listed = Listed::new(aside.path());
+        Ok(Self { path: path.to_owned(), aside, if_there, _listed })
     }
 
     /// Gives the file its name at once, to be written while the run goes on; returns that name, as of

@@ -36,7 +36,7 @@ pub use console::print_report;
 pub use csv::{write_csv, write_schedule};
 pub use detail::DetailLog;
 pub use exchange::{Better, write_bencher, write_github_benchmark};
-pub use file::{OutputFile, numbered};
+pub use file::{OutputFile, numbered, remove_unfinished};
 pub use html::{write_html, write_trend_html};
 pub use json::write_json;
 pub use junit::write_junit;

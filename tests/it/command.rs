@@ -576,6 +576,32 @@ fn command_after(shell: &str, folder: &Path, words: &[&str]) -> Command {
 }
 
 #[test]
+fn a_third_interrupt_leaves_nothing_behind() {
+    let folder = folder();
+    let (asked, is_asked) = std::sync::mpsc::channel();
+    let mut held = Vec::new();
+    // for its metrics, which are waited for
+    let url = crate::failures::server(move |_, stream| {
+        held.push(stream);
+        let _ = asked.send(());
+    });
+    let mut command = command(folder.path());
+    command.args(["-q", "--url", &url, "--model", "m", "-o", "r.json", "--csv", "r.csv"]);
+    let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn();
+    let mut child = Child(child.expect("it starts"));
+    is_asked.recv().expect("it asks");
+    assert_eq!(hidden_files(folder.path()), 2);
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.0.id()).expect("a process id"));
+    let mut said = std::io::BufReader::new(child.0.stderr.take().expect("piped"));
+    for _ in 0..3 {
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it runs");
+        std::io::BufRead::read_line(&mut said, &mut String::new()).expect("text");
+    }
+    assert_eq!(child.0.wait().expect("it ends").code(), Some(130));
+    assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 0);
+}
+
+#[test]
 fn a_run_under_nohup_outlives_a_hang_up() {
     let (folder, server) = (folder(), simulator());
     let words = ["-q", "--url", &server.url(), "--duration", "500ms", "-t", "2", "--max-tokens", "2"];
