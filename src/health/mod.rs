@@ -141,7 +141,8 @@ impl Health {
         checks.sort_by_key(|checked| std::cmp::Reverse(checked.verdict));
         let verdict = checks.first().map_or(Verdict::Valid, |worst| worst.verdict);
         let bad = checks.iter().filter(|checked| checked.verdict != Verdict::Valid);
-        let reasons = bad.map(|checked| checked.reason(evidence)).collect();
+        let mut is_advised = false;
+        let reasons = bad.map(|checked| checked.reason(evidence, &mut is_advised)).collect();
         let cpu = evidence.cpu();
         Self {
             verdict,
@@ -169,12 +170,17 @@ fn checked(check: Check, value: Option<f64>, limit: Limit) -> Checked {
 }
 
 impl Checked {
-    fn reason(&self, evidence: &Evidence<'_>) -> String {
+    /// Of several times that are not known, the first comes with the advice, which is the same for all.
+    fn reason(&self, evidence: &Evidence<'_>, is_advised: &mut bool) -> String {
         let limit = if self.verdict == Verdict::Invalid { self.invalid_above } else { self.degraded_above };
         let (value, limit) = (self.unit.show(self.value.unwrap_or_default()), self.unit.show(limit));
         let (subject, affected) = (self.check.subject(), self.check.affected());
         if let Some(most) = evidence.most_uncertain(self.check) {
-            return format!("{subject} {} ({value}, above {limit}): {affected}", most.words());
+            let said = format!("{subject} {} ({value}, above {limit})", most.words());
+            return match std::mem::replace(is_advised, true) {
+                true => format!("{said}, likewise"),
+                false => format!("{said}: {affected}"),
+            };
         }
         format!("{subject}: {value}, above {limit}: {affected}")
     }
@@ -379,6 +385,13 @@ mod tests {
             Degraded,
             "E2E p50 is known only",
         );
+        // what to do is told once
+        let both = judge(|_, s| {
+            (s.latency.ttft_low, s.latency.ttft) = (ms(50), ms(290));
+            (s.latency.itl_low, s.latency.itl) = (ms(50), ms(52));
+        });
+        assert!(both.reasons[0].contains("above 20.0%): this client read late"), "{:?}", both.reasons);
+        assert!(both.reasons[1].ends_with("above 2.00%), likewise"), "{:?}", both.reasons);
         // a millisecond is no matter, and neither are two percent
         assert_eq!(judge(ttft(9, 10)).verdict, Verdict::Valid);
         assert_eq!(judge(ttft(980, 1_000)).verdict, Verdict::Valid);

@@ -10,6 +10,7 @@ use super::{foot, head};
 use crate::analysis::{Change, Estimate, Trend};
 use crate::report::trend::{TrendReport, TrendRun, TrendSeries, cell, figure, heading, latest_cell, unit};
 use crate::report::words::shown;
+use crate::stats::Interval;
 use crate::units::show_counted;
 
 /// Writes the page.
@@ -144,6 +145,11 @@ fn spots(series: &TrendSeries, trend: &Trend, by: Option<&str>) -> Vec<Spot> {
     let runs = series.runs.iter().zip(&trend.runs).enumerate();
     let spot = |(index, (run, found)): (usize, (&TrendRun, &Option<Estimate>))| {
         let found = (*found)?;
+        // to the farther of a late client's two ends
+        let reach = |end: fn(Interval) -> Option<f64>, farther: fn(f64, f64) -> f64| {
+            let of = |found: Estimate| found.interval.and_then(end).unwrap_or(found.value);
+            farther(of(found), of(found.at_other_end()))
+        };
         let doubt = match run.doubt() {
             "" => String::new(),
             doubt => format!(", {doubt}, left out of the judgement"),
@@ -151,8 +157,8 @@ fn spots(series: &TrendSeries, trend: &Trend, by: Option<&str>) -> Vec<Spot> {
         Some(Spot {
             x: index as f64 + 1.0,
             y: found.value,
-            low: found.interval.and_then(|range| range.low).unwrap_or(found.value),
-            high: found.interval.and_then(|range| range.high).unwrap_or(found.value),
+            low: reach(|range| range.low, f64::min),
+            high: reach(|range| range.high, f64::max),
             is_faint: !run.judged,
             title: format!("{}: {}{}{doubt}", run.told(by), figure(found, trend.unit), unit(trend)),
         })
