@@ -134,8 +134,8 @@ const KNOWN: [Known; 16] = [
         Unit::Share,
         (0.01, 0.1),
         "time in which this client stood still, stopped, paused or starved",
-        "what came in meanwhile is known only between two moments, and requests left later; run it where nothing stops it, with \
-         cores of its own",
+        "requests left later, so throughput may be this client's limit, and what came in meanwhile is known only between two \
+         moments unless the keeper saw it; run it where nothing stops it, with cores of its own",
     ),
     known(
         Check::ReadDelayP99,

@@ -178,7 +178,7 @@ impl Checked {
         if let Some(most) = evidence.most_uncertain(self.check) {
             let said = format!("{subject} {} ({value}, above {limit})", most.words());
             return match std::mem::replace(is_advised, true) {
-                true => format!("{said}, likewise"),
+                true => format!("{said}: this client read late"),
                 false => format!("{said}: {affected}"),
             };
         }
@@ -391,7 +391,7 @@ mod tests {
             (s.latency.itl_low, s.latency.itl) = (ms(50), ms(52));
         });
         assert!(both.reasons[0].contains("above 20.0%): this client read late"), "{:?}", both.reasons);
-        assert!(both.reasons[1].ends_with("above 2.00%), likewise"), "{:?}", both.reasons);
+        assert!(both.reasons[1].ends_with("above 2.00%): this client read late"), "{:?}", both.reasons);
         // a millisecond is no matter, and neither are two percent
         assert_eq!(judge(ttft(9, 10)).verdict, Verdict::Valid);
         assert_eq!(judge(ttft(980, 1_000)).verdict, Verdict::Valid);

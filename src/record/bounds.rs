@@ -124,9 +124,29 @@ impl Record {
         times(&self.token_events, self.itl_shares().1)
     }
 
-    /// Of the gaps between token events those that are not known.
+    /// Whether one of its moments is not known to the millisecond: when it was sent, when a token came in, when a whole reply
+    /// ended.
+    pub fn is_uncertain(&self) -> bool {
+        let moments = &self.moments;
+        let is_far = |earliest: Moment, latest: Moment| latest.since(earliest) > NOTICEABLE;
+        let is_sent_late = self.sent_between().is_some_and(|(earliest, latest)| is_far(earliest, latest));
+        let ends_late = self.token_events.is_empty() && is_far(moments.end_earliest, moments.end);
+        is_sent_late || ends_late || self.token_events.iter().any(TokenEvent::is_uncertain)
+    }
+
+    /// How many of the gaps between token events are from or to one of which the moment is not known to the millisecond.
     pub fn uncertain_gaps(&self) -> u64 {
-        self.token_events.windows(2).filter(|pair| pair[0].early_us | pair[1].early_us > 0).count() as u64
+        let pairs = self.token_events.windows(2);
+        pairs.filter(|pair| pair[0].is_uncertain() || pair[1].is_uncertain()).count() as u64
+    }
+}
+
+/// What is known to this is not counted as unknown: hardly anybody asks for more.
+const NOTICEABLE: Duration = Duration::from_millis(1);
+
+impl TokenEvent {
+    fn is_uncertain(&self) -> bool {
+        Duration::from_micros(self.early_us.into()) > NOTICEABLE
     }
 }
 
@@ -284,7 +304,7 @@ mod tests {
     #[test]
     fn a_late_first_token_leaves_two_ends() {
         let late = joined();
-        assert!(!late.is_exact());
+        assert!(!late.is_exact() && late.is_uncertain());
         assert_eq!((late.ttft_ends(), late.ttft()), (Some(ends(10, 80)), Some(Duration::from_millis(80))));
         assert_eq!(late.response_ttft_ends(), Some(ends(20, 90)));
         assert_eq!(late.e2e_ends(), Some(ends(90, 90)));
@@ -310,7 +330,9 @@ mod tests {
     #[test]
     fn a_little_late_is_a_little_uncertain() {
         let events = (0..5).map(|i| event(60 + 50 * i, 61 + 50 * i)).collect();
-        let all = record(events, None).gap_times().ranked;
+        let little = record(events, None);
+        assert!(!little.is_exact() && !little.is_uncertain() && little.uncertain_gaps() == 0);
+        let all = little.gap_times().ranked;
         assert!(
             all.iter()
                 .all(|(ends, _)| ends.low >= Duration::from_millis(49)
@@ -323,7 +345,7 @@ mod tests {
         let mut whole = record(vec![], Some(5));
         whole.moments.end_earliest = at(400);
         whole.moments.sent_latest = Some(at(15));
-        assert!(!whole.is_exact());
+        assert!(!whole.is_exact() && whole.is_uncertain());
         assert_eq!((whole.e2e_ends(), whole.ttft_ends()), (Some(ends(385, 490)), None));
         assert_eq!((whole.response_e2e_ends(), whole.longest_gap_ends()), (Some(ends(400, 500)), None));
     }

@@ -136,13 +136,13 @@ pub(super) fn late_lines(report: &Report) -> Vec<String> {
     times.into_iter().filter_map(line).collect()
 }
 
-/// How much is not known because this client was late: `3.20% of the requests have times known only to lie between two ends;
+/// How much is not known because this client was late: `3.20% of the requests have moments that are not known to the millisecond;
 /// it stood still in 4 requests, for 1.20 s in all`. `None` where all is known.
 pub(super) fn lateness(report: &Report) -> Option<String> {
     let summary = &report.summary;
     let share = summary.latency.uncertain_requests_share.filter(|share| *share > 0.0);
     let share = share.map(|share| {
-        format!("{} of the requests have times known only to lie between two ends", show_share(share))
+        format!("{} of the requests have moments that are not known to the millisecond", show_share(share))
     });
     let stood_still = summary.latency.stood_still_s.filter(|seconds| *seconds > 0.0).map(|seconds| {
         let requests = show_counted(summary.requests.stood_still, "request");

@@ -277,11 +277,10 @@ pub struct Latency {
     /// The lower ends of `adj_response_ttft`, ms; `None` where all of it is known.
     #[serde(rename = "adj_response_ttft_low_ms", skip_serializing_if = "Option::is_none")]
     pub adj_response_ttft_low: Option<Adjusted>,
-    /// Share of the successful requests with a time that lies between two ends, 0 to 1; `None` without such requests, and
-    /// in results of versions that did not tell it.
+    /// Share of the successful requests with a moment that is not known to the millisecond, 0 to 1; `None` without any
+    /// success, and in results of versions that did not tell it.
     pub uncertain_requests_share: Option<f64>,
-    /// Share of the gaps between token events that are known only by their sum or to lie between two ends, 0 to 1; `None`
-    /// likewise.
+    /// Share of the gaps between token events of which an end is not known to the millisecond, 0 to 1; `None` likewise.
     pub uncertain_gaps_share: Option<f64>,
     /// How long this client stood still while measured requests were under way, added up over the requests, s; `None` in
     /// results of versions that did not tell it.

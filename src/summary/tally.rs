@@ -75,7 +75,7 @@ struct Failures {
 /// What is not known for certain because this client was late.
 #[derive(Debug, Default)]
 struct Late {
-    /// Successful requests with a time that lies between two ends.
+    /// Successful requests with a moment that is not known to the millisecond.
     requests: u64,
     /// Gaps between token events of successful requests, and how many of them are not known.
     gaps: u64,
@@ -351,7 +351,7 @@ impl Tally {
         } else {
             self.times.inter_event.add_all(&record.gap_times());
             self.times.itl.add_all(&record.itl_times());
-            self.late.requests += 1;
+            self.late.requests += u64::from(record.is_uncertain());
             self.late.uncertain_gaps += record.uncertain_gaps();
         }
         if gaps > 0 {

@@ -185,7 +185,7 @@ const GAUGES: [(&str, &str, Figure); 10] = [
     ),
     (
         "vllm_loadgen_run_uncertain_requests_ratio",
-        "Requests with times known only to lie between two ends, for this client was late, as a share of all, 0 to 1.",
+        "Requests with a moment that is not known to the millisecond, for this client was late, as a share of all, 0 to 1.",
         |r| r.summary.latency.uncertain_requests_share,
     ),
     (
