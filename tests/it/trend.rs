@@ -5,14 +5,17 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::command::{code, err, folder, json as read_json, out, run, simulator, succeeds};
+use crate::command::{
+    code, err, folder, json as read_json, out, run, simulator, succeeds, take_out_lateness,
+};
 
 /// A result of a real run, to be varied.
 fn result(at: &Path) -> Value {
     let server = simulator();
     let words = ["-q", "--url", &server.url(), "-n", "20", "--max-tokens", "3", "--no-detail", "-o"];
     succeeds(&run(at, &[&words[..], &["real.json"]].concat()));
-    let result = read_json(&at.join("real.json"));
+    let mut result = read_json(&at.join("real.json"));
+    take_out_lateness(&mut result);
     fs::remove_file(at.join("real.json")).expect("written before");
     result
 }
