@@ -259,13 +259,14 @@ impl KernelClock {
     /// When it was that the kernel stamped something with this time since 1970, that came after `after` and was read at
     /// `read`, which is the present. `None` for a stamp that no moment between the two explains.
     pub fn arrival(&mut self, stamp: Duration, after: Moment, read: Moment) -> Option<Arrival> {
+        self.origins_at(read).arrival(stamp, after, read)
+    }
+
+    /// What the wall clock shows by now, which is the present, and showed before a step: for many stamps at once.
+    pub fn origins_at(&mut self, now: Moment) -> Origins {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let (origin, stepped_from) = self.origins(wall.as_nanos() as i128, read, wall_clock_at_origin);
-        let stamp = stamp.as_nanos() as i128;
-        let now = possible(stamp - origin, after, read);
-        let before = stepped_from.and_then(|origin| possible(stamp - origin, after, read));
-        let (first, second) = (now.or(before)?, before.or(now)?);
-        Some(Arrival::between(first.min(second), first.max(second)))
+        let (present, stepped_from) = self.origins(wall.as_nanos() as i128, now, wall_clock_at_origin);
+        Origins { present, stepped_from }
     }
 
     /// The wall clock's time at the origin of moments by what it shows now, and by what it showed before a step.
@@ -284,6 +285,24 @@ impl KernelClock {
         });
         self.compared = Some((now, origin));
         (origin, stepped_from)
+    }
+}
+
+/// The wall clock's time at the origin of moments: as it stands, and as it stood before a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Origins {
+    present: i128,
+    stepped_from: Option<i128>,
+}
+
+impl Origins {
+    /// As [`KernelClock::arrival`].
+    pub fn arrival(self, stamp: Duration, after: Moment, read: Moment) -> Option<Arrival> {
+        let stamp = stamp.as_nanos() as i128;
+        let now = possible(stamp - self.present, after, read);
+        let before = self.stepped_from.and_then(|origin| possible(stamp - origin, after, read));
+        let (first, second) = (now.or(before)?, before.or(now)?);
+        Some(Arrival::between(first.min(second), first.max(second)))
     }
 }
 

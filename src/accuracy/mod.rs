@@ -23,8 +23,12 @@ pub struct Account {
     pub request_id: String,
     /// Time to first token; `None` where there is none.
     pub ttft: Option<Duration>,
+    /// The same at least, where it is known only to lie between two ends.
+    pub ttft_low: Option<Duration>,
     /// End-to-end latency; `None` where there is none.
     pub e2e: Option<Duration>,
+    /// The same at least, as for the time to first token.
+    pub e2e_low: Option<Duration>,
     /// Arrival of each event that bore tokens, from any one origin; empty for a reply that was not streamed.
     pub token_events: Vec<Duration>,
 }
@@ -36,7 +40,9 @@ impl Account {
         record.is_success().then(|| Self {
             request_id,
             ttft: record.ttft(),
+            ttft_low: record.ttft_ends().map(|ends| ends.low),
             e2e: record.e2e(),
+            e2e_low: record.e2e_ends().map(|ends| ends.low),
             token_events: record.token_events.iter().map(|event| from_origin(event.at)).collect(),
         })
     }
@@ -49,6 +55,9 @@ pub struct Accuracy {
     pub matched: u64,
     /// Requests that succeeded for the client and are not in the server's log: 0 unless something is wrong.
     pub unmatched: u64,
+    /// Matched requests whose true TTFT or E2E lies outside of the ends that were reported, by more than half a millisecond.
+    #[serde(default)]
+    pub outside: u64,
     /// Matched requests whose token events the client counted otherwise than the server; they are in no ITL.
     pub miscounted: u64,
     /// Of the time to first token; one value a request. `None` without any.
@@ -92,8 +101,12 @@ impl Accuracy {
             };
             accuracy.matched += 1;
             let after_receipt = |written: Option<&Moment>| Some(written?.since(truth.received));
-            ttft.extend(difference(account.ttft, after_receipt(truth.written.first())));
-            e2e.extend(difference(account.e2e, after_receipt(truth.written.last())));
+            let (first, last) = (after_receipt(truth.written.first()), after_receipt(truth.written.last()));
+            ttft.extend(difference(account.ttft, first));
+            e2e.extend(difference(account.e2e, last));
+            let is_outside = lies_outside(first, account.ttft_low, account.ttft)
+                || lies_outside(last, account.e2e_low, account.e2e);
+            accuracy.outside += u64::from(is_outside);
             if account.token_events.len() == truth.written.len() {
                 itl.extend(gap_errors(&account.token_events, &truth.written));
             } else if !account.token_events.is_empty() {
@@ -102,6 +115,12 @@ impl Accuracy {
         }
         Self { ttft: Spread::of(ttft), itl: Spread::of(itl), e2e: Spread::of(e2e), ..accuracy }
     }
+}
+
+/// Whether the truth lies below the lower end or above the upper one by more than what the ways take.
+fn lies_outside(truth: Option<Duration>, low: Option<Duration>, high: Option<Duration>) -> bool {
+    let Some((truth, high)) = truth.zip(high) else { return false };
+    truth + ON_THE_WAY < low.unwrap_or(high) || truth > high + ON_THE_WAY
 }
 
 /// What happened to the requests that a client knows, by the server's log; ns, rising.
@@ -165,6 +184,9 @@ impl Spread {
         Some(Self { count: sizes.len() as u64, p50, p99, max })
     }
 }
+
+/// What the ways over loopback may take, and a server be late between its look at the clock and its write.
+const ON_THE_WAY: Duration = Duration::from_micros(500);
 
 /// In milliseconds, linearly between the closest ranks. `None` without values.
 fn interpolated(sorted: &[i64], percentile: f64) -> Option<f64> {
@@ -231,6 +253,7 @@ mod tests {
             ttft: events.first().copied().map(ms),
             e2e: events.last().copied().map(ms),
             token_events: events.iter().copied().map(ms).collect(),
+            ..Account::default()
         }
     }
 
@@ -262,6 +285,17 @@ mod tests {
         assert_eq!((accuracy.matched, accuracy.miscounted), (1, 1));
         assert_eq!(accuracy.itl, None);
         assert_eq!(spread(accuracy.e2e), Some((1, 0.0, 0.0, 0.0)));
+    }
+
+    #[test]
+    fn the_truth_may_lie_between_two_ends_and_not_outside_of_them() {
+        let late = |low: u64, high: u64| {
+            let account = Account { ttft_low: Some(ms(low)), ..account("a", &[high, 80]) };
+            Accuracy::of([account], &[served("a", &[50, 80])]).outside
+        };
+        assert_eq!((late(20, 70), late(50, 50), late(51, 70), late(20, 49)), (0, 0, 1, 1));
+        let exact = Accuracy::of([account("a", &[52, 80])], &[served("a", &[50, 80])]);
+        assert_eq!(exact.outside, 1);
     }
 
     #[test]

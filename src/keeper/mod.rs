@@ -48,12 +48,45 @@ struct Shared {
 #[derive(Debug)]
 struct Seen {
     taps: Taps,
-    connections: HashMap<Ends, Connection>,
+    connections: Connections,
     packets: u64,
 }
 
-/// A connection by its two ends: this client's, and the server's.
+/// A connection's two ends: this client's, and the server's.
 type Ends = (SocketAddr, SocketAddr);
+
+/// Connections by their ends; by their ports first, which is found sooner and mostly enough.
+#[derive(Debug, Default)]
+struct Connections(HashMap<[u16; 2], Vec<(Ends, Connection)>>);
+
+impl Connections {
+    fn ports((client, server): Ends) -> [u16; 2] {
+        [client.port(), server.port()]
+    }
+
+    fn get(&mut self, ends: Ends) -> Option<&mut Connection> {
+        let alike = self.0.get_mut(&Self::ports(ends))?;
+        alike.iter_mut().find(|(known, _)| *known == ends).map(|(_, connection)| connection)
+    }
+
+    fn insert(&mut self, ends: Ends, connection: Connection) {
+        self.remove(ends);
+        self.0.entry(Self::ports(ends)).or_default().push((ends, connection));
+    }
+
+    fn remove(&mut self, ends: Ends) {
+        if let Some(alike) = self.0.get_mut(&Self::ports(ends)) {
+            alike.retain(|(known, _)| *known != ends);
+        }
+    }
+
+    fn retain(&mut self, mut is_kept: impl FnMut(Ends, &mut Connection) -> bool) {
+        self.0.retain(|_, alike| {
+            alike.retain_mut(|(ends, connection)| is_kept(*ends, connection));
+            !alike.is_empty()
+        });
+    }
+}
 
 #[derive(Debug)]
 struct Connection {
@@ -143,8 +176,12 @@ impl Account {
     }
 }
 
-/// How often the sockets are emptied.
-const EMPTY_EVERY: Duration = Duration::from_millis(20);
+/// How often the sockets are emptied: less often than this costs less for each packet, where there is room for so many.
+const EMPTY_EVERY: Duration = Duration::from_millis(50);
+/// How often where there is little room.
+const EMPTY_OFTEN: Duration = Duration::from_millis(10);
+/// Room for what comes in from one to the next, at 100,000 packets a second.
+const MUCH_ROOM: u64 = 8 << 20;
 /// A connection that nobody claims is another program's.
 const UNCLAIMED: Duration = Duration::from_secs(5);
 
@@ -154,16 +191,19 @@ impl Keeper {
     /// # Errors
     /// Why this system does not let it.
     pub fn start() -> Result<Self, String> {
-        let seen = Seen { taps: Taps::new()?, connections: HashMap::new(), packets: 0 };
+        let seen = Seen { taps: Taps::new()?, connections: Connections::default(), packets: 0 };
         let shared = Arc::new(Shared { seen: Mutex::new(seen), emptier: Mutex::new(None) });
         let (end, ended) = bounded::<()>(0);
         let of_thread = Arc::downgrade(&shared);
         let body = move || {
             // it does little, and is asked for more where it is late
             let _ = priority::raise_this_thread();
-            while ended.recv_timeout(EMPTY_EVERY) == Err(RecvTimeoutError::Timeout) {
+            let mut pause = EMPTY_OFTEN;
+            while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 let Some(shared) = of_thread.upgrade() else { return };
-                shared.seen.lock().take_in();
+                let mut seen = shared.seen.lock();
+                seen.take_in();
+                pause = if seen.taps.room_bytes() >= MUCH_ROOM { EMPTY_EVERY } else { EMPTY_OFTEN };
             }
         };
         let thread = thread::Builder::new().name("keeper".to_owned()).spawn(body);
@@ -186,7 +226,7 @@ impl Keeper {
         let progress = Arc::<Progress>::default();
         let mut seen = self.0.seen.lock();
         seen.take_in();
-        if let Some(connection) = seen.connections.get_mut(&ends) {
+        if let Some(connection) = seen.connections.get(ends) {
             connection.owner = Some(Arc::clone(&progress));
         }
         Claim { keeper: self.clone(), ends, progress }
@@ -236,7 +276,7 @@ impl Seen {
 }
 
 /// Notes a packet; `at` is `None` where its moment cannot be known.
-fn note(connections: &mut HashMap<Ends, Connection>, packet: &Packet, at: Option<Moment>) {
+fn note(connections: &mut Connections, packet: &Packet, at: Option<Moment>) {
     if packet.is_syn_ack {
         let connection = Connection {
             replies: Stream::new(packet.sequence.wrapping_add(1)),
@@ -248,9 +288,9 @@ fn note(connections: &mut HashMap<Ends, Connection>, packet: &Packet, at: Option
         return;
     }
     let Some(at) = at.filter(|_| packet.bytes > 0) else { return };
-    if let Some(connection) = connections.get_mut(&(packet.to, packet.from)) {
+    if let Some(connection) = connections.get((packet.to, packet.from)) {
         connection.replies.note(packet.sequence, packet.bytes, at);
-    } else if let Some(connection) = connections.get_mut(&(packet.from, packet.to)) {
+    } else if let Some(connection) = connections.get((packet.from, packet.to)) {
         connection.requests.note(packet.sequence, packet.bytes, at);
     }
 }
@@ -275,7 +315,7 @@ impl Claim {
     pub fn arrivals(&self, bytes: Range<u64>) -> Vec<(u64, Option<Moment>)> {
         let mut seen = self.keeper.0.seen.lock();
         seen.take_in();
-        match seen.connections.get_mut(&self.ends) {
+        match seen.connections.get(self.ends) {
             Some(connection) => connection.replies.parts(bytes),
             None => vec![(bytes.end, None)],
         }
@@ -285,12 +325,12 @@ impl Claim {
     pub fn departure(&self, byte: u64) -> Option<Moment> {
         let mut seen = self.keeper.0.seen.lock();
         seen.take_in();
-        seen.connections.get(&self.ends)?.requests.at(byte)
+        seen.connections.get(self.ends)?.requests.at(byte)
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.keeper.0.seen.lock().connections.remove(&self.ends);
+        self.keeper.0.seen.lock().connections.remove(self.ends);
     }
 }

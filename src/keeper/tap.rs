@@ -158,6 +158,7 @@ impl Tap {
         };
         let mut taken = 0;
         let now = SystemClock.now();
+        let origins = self.clock.origins_at(now);
         for message in messages {
             taken += 1;
             let mut stamp = None;
@@ -168,7 +169,7 @@ impl Tap {
                     _ => {}
                 }
             }
-            let arrival = stamp.and_then(|stamp| self.clock.arrival(stamp, self.emptied, now));
+            let arrival = stamp.and_then(|stamp| origins.arrival(stamp, self.emptied, now));
             let at = arrival.filter(|arrival| arrival.at == arrival.earliest).map(|arrival| arrival.at);
             if let Some(packet) = message.iovs().next().and_then(Packet::read) {
                 on_packet(packet, at);

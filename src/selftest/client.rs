@@ -82,7 +82,9 @@ struct Request {
     id: u64,
     outcome: String,
     ttft_ms: Option<f64>,
+    ttft_low_ms: Option<f64>,
     e2e_ms: Option<f64>,
+    e2e_low_ms: Option<f64>,
     token_events_us: Vec<u64>,
 }
 
@@ -103,7 +105,9 @@ impl Told {
         self.succeeded().map(move |request| Account {
             request_id: format!("{}-{}", self.plan.run_id, request.id),
             ttft: request.ttft_ms.and_then(time),
+            ttft_low: request.ttft_low_ms.and_then(time),
             e2e: request.e2e_ms.and_then(time),
+            e2e_low: request.e2e_low_ms.and_then(time),
             token_events: request.token_events_us.iter().copied().map(Duration::from_micros).collect(),
         })
     }
@@ -248,6 +252,7 @@ mod tests {
             ttft: Some(Duration::from_micros(1500)),
             e2e: Some(Duration::from_micros(2500)),
             token_events: vec![Duration::from_micros(1500), Duration::from_micros(2500)],
+            ..Account::default()
         };
         assert_eq!(told.accounts().collect::<Vec<_>>(), [want]);
     }

@@ -12,7 +12,7 @@ use crate::units::{show_count, show_counted, show_fine_ms, significant};
 type Figure = (&'static str, fn(&Row, &Found) -> Option<String>);
 
 /// The lines of the table.
-const FIGURES: [Figure; 19] = [
+const FIGURES: [Figure; 20] = [
     ("requests", |_, found| Some(show_count(found.accuracy.matched))),
     ("tokens", |_, found| Some(show_count(found.output_tokens))),
     ("time between tokens, ms", |row, _| Some(significant(row.trial.gap.as_secs_f64() * 1e3))),
@@ -33,6 +33,7 @@ const FIGURES: [Figure; 19] = [
     ("server late, ms: p50", |_, found| figure(found.server_late, |s| s.p50)),
     ("p99", |_, found| figure(found.server_late, |s| s.p99)),
     ("max", |_, found| figure(found.server_late, |s| s.max)),
+    ("requests outside of the ends reported", |_, found| Some(show_count(found.accuracy.outside))),
     ("requests or tokens that do not match", |_, found| {
         Some(show_count(found.accuracy.unmatched + found.accuracy.miscounted))
     }),
