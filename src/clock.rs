@@ -68,6 +68,12 @@ impl Arrival {
         Self { at, earliest: at }
     }
 
+    /// How much earlier it may have been, in microseconds, rounded up; 0 where it is known.
+    pub fn early_us(&self) -> u32 {
+        let early = self.at.since(self.earliest).as_nanos().div_ceil(1_000);
+        u32::try_from(early).unwrap_or(u32::MAX)
+    }
+
     /// A moment between two. What differs by less than [`RESOLUTION`] is known.
     pub fn between(earliest: Moment, at: Moment) -> Self {
         if at.since(earliest) < RESOLUTION { Self::exact(at) } else { Self { at, earliest } }

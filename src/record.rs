@@ -3,6 +3,7 @@
 //! Definitions stand in `docs/metrics.md`. Knows neither how the request was sent nor how results are shown.
 
 mod bounds;
+mod pace;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::bounds::{Ends, Ranked, Times};
+pub use self::pace::{StreamFacts, TpotSource};
 use crate::clock::{Arrival, Moment};
 use crate::failure::{Failure, FailureKind};
 pub use crate::wire::{FinishReason, Response, Usage};
@@ -31,6 +33,8 @@ pub struct Record {
     pub connection: Connection,
     /// Events that bore tokens, in order; empty for replies that were not streamed.
     pub token_events: Vec<TokenEvent>,
+    /// What the stream showed beside them; `None` for replies that were not streamed, and in logs of former versions.
+    pub stream: Option<StreamFacts>,
     /// Data events of the stream, those without tokens included, `[DONE]` not.
     pub events: u64,
     /// Reads that returned bytes of the reply's body.
@@ -138,15 +142,16 @@ pub struct TokenEvent {
     pub at: Moment,
     /// How much earlier it may have come, in microseconds, where this client read late; 0 where its time is known.
     pub early_us: u32,
-    /// Tokens in it; `None` unless the server counts them in each event.
+    /// Tokens in it; `None` unless the server counts them in each event, and where it counted none.
     pub tokens: Option<NonZeroU32>,
+    /// Whose they are: the choice's `index`, 0 for the only one.
+    pub choice: u32,
 }
 
 impl TokenEvent {
-    /// An event that came in then and bears so many tokens.
+    /// An event of the first choice that came in then and bears so many tokens.
     pub fn new(arrival: Arrival, tokens: Option<NonZeroU32>) -> Self {
-        let early = arrival.at.since(arrival.earliest).as_nanos().div_ceil(1_000);
-        Self { at: arrival.at, early_us: u32::try_from(early).unwrap_or(u32::MAX), tokens }
+        Self { at: arrival.at, early_us: arrival.early_us(), tokens, choice: 0 }
     }
 
     /// When it came in, at the earliest.
@@ -191,6 +196,8 @@ pub enum ItlSource {
     Estimated,
     /// The server gave no token counts: gaps between events, as if each held one token.
     Events,
+    /// Not known: tokens came that no event showed, and nobody can say in which gaps.
+    Unknown,
 }
 
 /// No server bundles more; a `usage` that says so must not outweigh everybody else's.
@@ -276,6 +283,7 @@ impl Record {
             },
             connection: Connection::default(),
             token_events: vec![],
+            stream: None,
             events: 0,
             reads: 0,
             read_delays: vec![],
@@ -354,55 +362,6 @@ impl Record {
     pub fn connect(&self) -> Option<Duration> {
         let c = &self.connection;
         c.tcp.map(|tcp| tcp + c.dns.unwrap_or_default() + c.tls.unwrap_or_default())
-    }
-
-    /// Time per output token after the first event: (last token event − first token event) ÷ (output tokens − tokens
-    /// of the first event). The first event counts one token where the server does not count. Where the first event's
-    /// moment is not known, it counts from the earliest. `None` without `usage`, below two token events, and where no token
-    /// is left to divide by.
-    pub fn tpot(&self) -> Option<Duration> {
-        let (first, last, later) = self.tpot_span()?;
-        Some(last.at.since(first.earliest()) / later)
-    }
-
-    /// First and last token event, and the tokens that came after the first.
-    fn tpot_span(&self) -> Option<(TokenEvent, TokenEvent, u32)> {
-        let (first, last) = self.token_span().filter(|_| self.token_events.len() > 1)?;
-        let output = self.usage.output_tokens?;
-        let later = output.checked_sub(first.tokens.map_or(1, |n| u64::from(n.get())))?;
-        let later = u32::try_from(later).ok().filter(|n| *n > 0)?;
-        Some((first, last, later))
-    }
-
-    /// Gaps between events that bore tokens, as they are stamped: what a reader sees as a stall.
-    pub fn gaps(&self) -> impl Iterator<Item = Duration> + '_ {
-        self.token_events.windows(2).map(|pair| pair[1].at.since(pair[0].at))
-    }
-
-    /// Inter-token latencies: each gap between token events shared out evenly over the tokens of the event that
-    /// ended it, as (latency, tokens). The first part says where the token counts are from.
-    pub fn itl(&self) -> (ItlSource, impl Iterator<Item = (Duration, u32)> + '_) {
-        let (source, shares) = self.itl_shares();
-        (source, self.gaps().zip(shares).map(|(gap, share)| share.of(gap)))
-    }
-
-    /// How the gap before each token event but the first is shared out.
-    fn itl_shares(&self) -> (ItlSource, impl Iterator<Item = Share> + '_) {
-        let later = self.token_events.get(1..).unwrap_or_default();
-        let counted = !later.is_empty() && later.iter().all(|event| event.tokens.is_some());
-        let estimate = self.tokens_per_event();
-        let source = match (counted, estimate) {
-            (true, _) => ItlSource::Counted,
-            (false, Some(_)) => ItlSource::Estimated,
-            (false, None) => ItlSource::Events,
-        };
-        // Some tokens make no event (end of text, <think>), so a ratio near 1 means one token an event.
-        let assumed = estimate.filter(|ratio| *ratio >= 1.5).map_or(Share::One, Share::Estimated);
-        let shares = later.iter().map(move |event| match event.tokens {
-            Some(tokens) if counted => Share::Counted(tokens),
-            _ => assumed,
-        });
-        (source, shares)
     }
 
     /// Output tokens per token event, the first of each left out. `None` without `usage` or below two token events.

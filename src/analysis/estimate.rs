@@ -222,6 +222,7 @@ mod tests {
         summary.requests.succeeded = 10;
         summary.goodput = Some(Goodput {
             good: 8,
+            unjudged: 0,
             share: Some(0.8),
             requests_per_s: Some(4.0),
             at_best: Some(GoodputAtBest { good: 9, share: Some(0.9), requests_per_s: Some(4.5) }),

@@ -1,5 +1,6 @@
 //! From the chunks of one reply to the facts of its record.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -7,9 +8,9 @@ use crate::backend::{Chunk, Exchange, Head, Trace};
 use crate::clock::{Arrival, Date, Moment};
 use crate::failure::{Failure, FailureKind};
 use crate::observe;
-use crate::record::{Connection, Moments, Outcome, Phase, Record, TokenEvent};
+use crate::record::{Connection, Moments, Outcome, Phase, Record, StreamFacts, TokenEvent};
 use crate::secret;
-use crate::wire::{self, Answer, Dialect, Event, Form, ReplyReader};
+use crate::wire::{self, Answer, Choices, Dialect, Event, Form, ReplyReader, TokenKind};
 
 /// Takes in one reply. Nothing here formats, logs or locks while the stream runs.
 pub struct Intake {
@@ -42,8 +43,11 @@ struct Seen {
     is_stream: bool,
     first_event: Option<Moment>,
     token_events: Vec<TokenEvent>,
-    /// The server's count in the last event that bore tokens.
+    facts: StreamFacts,
+    /// The server's count in the last event that bore tokens of the first choice.
     tokens_before: u64,
+    /// The same of the others.
+    tokens_of_others: BTreeMap<u32, u64>,
 }
 
 /// An error's message is at its beginning.
@@ -52,7 +56,14 @@ const ERROR_BODY: usize = 64 * 1024;
 impl Intake {
     /// A reply of which nothing has come; its text is kept if `keeps_text`.
     pub fn new(dialect: Dialect, keeps_text: bool) -> Self {
-        let seen = Seen { is_stream: false, first_event: None, token_events: Vec::new(), tokens_before: 0 };
+        let seen = Seen {
+            is_stream: false,
+            first_event: None,
+            token_events: Vec::new(),
+            facts: StreamFacts { is_counted: true, ..StreamFacts::default() },
+            tokens_before: 0,
+            tokens_of_others: BTreeMap::new(),
+        };
         let body = Body::Unknown;
         Self {
             dialect,
@@ -127,6 +138,7 @@ impl Intake {
         let end = self.last_body.filter(|_| result.is_ok()).unwrap_or(Arrival::exact(now));
         let (answer, failure) = self.conclude(result.err(), end);
         self.timings.extend(answer.server_timings.iter().map(|(name, ms)| ((*name).to_owned(), *ms)));
+        let stream = self.seen.conclude(&answer);
         Record {
             id,
             phase,
@@ -145,6 +157,7 @@ impl Intake {
                 end_earliest: end.earliest,
             },
             token_events: self.seen.token_events,
+            stream,
             events: answer.events,
             reads: trace.body_reads,
             unstamped_reads: trace.reads.saturating_sub(trace.read_delays.len() as u64),
@@ -238,16 +251,56 @@ impl Seen {
         if !self.is_stream {
             return;
         }
-        self.first_event.get_or_insert(arrival.at);
-        if event.tokens.is_none() {
-            return;
+        let facts = &mut self.facts;
+        let (choice, choices) = match event.choices {
+            Choices::One(index) => (index, index.saturating_add(1)),
+            Choices::Nobody => (0, 0),
+            Choices::Several => (0, 2),
+        };
+        if self.first_event.is_none() {
+            self.first_event = Some(arrival.at);
+            facts.first_event_early_us = arrival.early_us();
+            facts.opens_with_choice = choices > 0;
         }
-        let counted = event.completion_tokens.map(|total| {
-            let new = total.saturating_sub(self.tokens_before);
-            self.tokens_before = self.tokens_before.max(total);
-            u32::try_from(new).unwrap_or(u32::MAX)
-        });
-        self.token_events.push(TokenEvent::new(arrival, counted.and_then(NonZeroU32::new)));
+        facts.choices = facts.choices.max(choices);
+        if event.finishes {
+            facts.finish = Some(arrival.at);
+            facts.finish_early_us = arrival.early_us();
+            facts.silent_finishes += u32::from(event.tokens.is_none());
+        }
+        let Some(kind) = event.tokens else { return };
+        facts.reasoning |= kind == TokenKind::Reasoning;
+        facts.tool_calls |= kind == TokenKind::ToolCall;
+        facts.is_mixed |= event.choices == Choices::Several;
+        facts.is_counted &= event.completion_tokens.is_some();
+        let counted = event.completion_tokens.map(|total| self.newly_counted(choice, total));
+        let tokens = counted.and_then(NonZeroU32::new);
+        self.token_events.push(TokenEvent { choice, ..TokenEvent::new(arrival, tokens) });
+    }
+
+    /// Tokens of a choice since its last event that bore some, where its count is `total` now.
+    fn newly_counted(&mut self, choice: u32, total: u64) -> u32 {
+        let before = match choice {
+            0 => &mut self.tokens_before,
+            _ => self.tokens_of_others.entry(choice).or_default(),
+        };
+        let new = total.saturating_sub(*before);
+        *before = total.max(*before);
+        u32::try_from(new).unwrap_or(u32::MAX)
+    }
+
+    /// What the stream showed; `None` if it was none. Counts that come to more than the whole reply's were those of all
+    /// choices together, and tell nothing of one.
+    fn conclude(&mut self, answer: &Answer) -> Option<StreamFacts> {
+        let counted =
+            self.tokens_of_others.values().fold(self.tokens_before, |sum, n| sum.saturating_add(*n));
+        if self.facts.choices > 1 && answer.usage.output_tokens.is_some_and(|output| counted > output) {
+            self.facts.is_counted = false;
+            self.token_events.iter_mut().for_each(|event| event.tokens = None);
+        }
+        let is_counted = self.facts.is_counted && !self.facts.is_mixed && !self.token_events.is_empty();
+        let facts = StreamFacts { is_counted, is_of_vllm: answer.is_of_vllm, ..self.facts };
+        self.is_stream.then_some(facts)
     }
 }
 

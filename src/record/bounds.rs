@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Record, Share, TokenEvent};
+use super::{ItlSource, Record, Share, TokenEvent};
 use crate::clock::Moment;
 use crate::units::nanos;
 
@@ -26,7 +26,7 @@ impl Ends {
     }
 
     /// From a start to an end that each lie between two moments.
-    fn between(start: (Moment, Moment), end: (Moment, Moment)) -> Self {
+    pub(super) fn between(start: (Moment, Moment), end: (Moment, Moment)) -> Self {
         let high = end.1.since(start.0);
         Self { low: end.0.since(start.1).min(high), high }
     }
@@ -95,13 +95,6 @@ impl Record {
         Some(Ends::between((due, due), self.last_token_between())).filter(|_| self.is_success())
     }
 
-    /// [`tpot`](Self::tpot) at the least and at the most.
-    pub fn tpot_ends(&self) -> Option<Ends> {
-        let (first, last, later) = self.tpot_span()?;
-        let Ends { low, high } = Ends::between(between(first), between(last));
-        Some(Ends { low: low / later, high: high / later })
-    }
-
     /// The longest of the gaps between token events at the least and at the most. `None` below two of them.
     pub fn longest_gap_ends(&self) -> Option<Ends> {
         if self.is_exact() {
@@ -116,12 +109,39 @@ impl Record {
 
     /// [`gaps`](Self::gaps) as far as they are known.
     pub fn gap_times(&self) -> Times {
-        times(&self.token_events, std::iter::repeat(Share::One))
+        self.times(|_| true, |_| Share::One)
     }
 
     /// [`itl`](Self::itl) as far as it is known.
     pub fn itl_times(&self) -> Times {
-        times(&self.token_events, self.itl_shares().1)
+        let (source, share) = self.itl_share();
+        match source {
+            ItlSource::Unknown => Times::default(),
+            // what waited for a token is in that token's latency
+            ItlSource::Counted => {
+                self.times(|event| event.tokens.is_some(), |event| event.tokens.map_or(share, Share::Counted))
+            }
+            ItlSource::Estimated | ItlSource::Events => self.times(|_| true, |_| share),
+        }
+    }
+
+    /// The times between the token events of each choice, of those after the first that count, shared out as said.
+    fn times(&self, counts: impl Fn(&TokenEvent) -> bool, share: impl Fn(&TokenEvent) -> Share) -> Times {
+        let mut all = Times::default();
+        for mut events in self.by_choice() {
+            let later = events.get(1..).unwrap_or_default();
+            if !later.iter().all(&counts) {
+                let kept = events.iter().enumerate().filter(|(number, event)| *number == 0 || counts(event));
+                events = kept.map(|(_, event)| *event).collect::<Vec<_>>().into();
+            }
+            let later = events.get(1..).unwrap_or_default();
+            let Times { known, ranked, longest, shortest } = times(&events, later.iter().map(&share));
+            all.known.extend(known);
+            all.ranked.extend(ranked);
+            all.longest.extend(longest);
+            all.shortest.extend(shortest);
+        }
+        all
     }
 
     /// Whether one of its moments is not known to the millisecond: when it was sent, when a token came in, when a whole reply
@@ -136,8 +156,7 @@ impl Record {
 
     /// How many of the gaps between token events are from or to one of which the moment is not known to the millisecond.
     pub fn uncertain_gaps(&self) -> u64 {
-        let pairs = self.token_events.windows(2);
-        pairs.filter(|pair| pair[0].is_uncertain() || pair[1].is_uncertain()).count() as u64
+        self.steps().filter(|(before, event)| before.is_uncertain() || event.is_uncertain()).count() as u64
     }
 }
 
@@ -151,7 +170,7 @@ impl TokenEvent {
 }
 
 /// When it came in, at the earliest and at the latest.
-fn between(event: TokenEvent) -> (Moment, Moment) {
+pub(super) fn between(event: TokenEvent) -> (Moment, Moment) {
     (event.earliest(), event.at)
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::clock::Moment;
-use crate::record::{Ends, Record, Response, Sink};
+use crate::record::{Ends, Record, Response, Sink, TokenEvent, TpotSource};
 
 /// Keeps every record, one line each.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ struct Row<'a> {
     end_ms: f64,
     ttft_ms: Option<f64>,
     tpot_ms: Option<f64>,
+    tpot_source: Option<TpotSource>,
     e2e_ms: Option<f64>,
     /// The lower ends of these, where this client read late and they are not known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,6 +64,9 @@ struct Row<'a> {
     token_events_early_us: Vec<u32>,
     /// Tokens of each of them; empty unless the server counts them.
     tokens_per_event: Vec<u32>,
+    /// The choice of each of them; left out where all are of the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    choice_per_event: Vec<u32>,
     /// How long this client stood still while it was under way; left out where it did not.
     #[serde(skip_serializing_if = "Option::is_none")]
     stood_still_ms: Option<f64>,
@@ -127,7 +131,10 @@ fn row(record: &Record, origin: Moment) -> Row<'_> {
     let low = |ends: Option<Ends>| millis(ends.filter(|ends| ends.low < ends.high).map(|ends| ends.low));
     let is_early = record.token_events.iter().any(|event| event.early_us > 0);
     let early = record.token_events.iter().filter(|_| is_early).map(|event| event.early_us);
-    let counts: Option<Vec<u32>> = record.token_events.iter().map(|e| e.tokens.map(u32::from)).collect();
+    let is_counted = record.stream.is_some_and(|stream| stream.is_counted);
+    let count = |event: &TokenEvent| event.tokens.map(u32::from).or(is_counted.then_some(0));
+    let counts: Option<Vec<u32>> = record.token_events.iter().map(count).collect();
+    let choices: Vec<u32> = record.token_events.iter().map(|event| event.choice).collect();
     let timings = record.server_timings.iter().map(|(name, ms)| (name.clone(), json!(ms)));
     Row {
         id: record.id,
@@ -143,6 +150,7 @@ fn row(record: &Record, origin: Moment) -> Row<'_> {
         end_ms: ms(moments.end, origin),
         ttft_ms: millis(record.ttft()),
         tpot_ms: millis(record.tpot()),
+        tpot_source: record.tpot_source(),
         e2e_ms: millis(record.e2e()),
         ttft_low_ms: low(record.ttft_ends()),
         tpot_low_ms: low(record.tpot_ends()),
@@ -162,6 +170,7 @@ fn row(record: &Record, origin: Moment) -> Row<'_> {
         token_events_us: record.token_events.iter().map(|e| e.at.since(sent).as_micros() as u64).collect(),
         token_events_early_us: early.collect(),
         tokens_per_event: counts.unwrap_or_default(),
+        choice_per_event: if choices.iter().any(|choice| *choice > 0) { choices } else { Vec::new() },
         stood_still_ms: millis(Some(record.stood_still).filter(|stood| !stood.is_zero())),
         server_timings: timings.collect::<serde_json::Map<_, _>>().into(),
         response: record.response.as_deref(),

@@ -21,7 +21,8 @@ use crate::health::{Environment, Health};
 use crate::observe::ServerSide;
 use crate::plan::{Plan, ScheduleHash};
 use crate::record::{
-    Connection, FinishReason, Moments, Outcome, Phase, Pulse, Record, Response, Sink, TokenEvent, Usage,
+    Connection, FinishReason, Moments, Outcome, Phase, Pulse, Record, Response, Sink, StreamFacts,
+    TokenEvent, Usage,
 };
 use crate::summary::Backoff;
 use crate::units::nanos;
@@ -122,6 +123,12 @@ pub struct LoggedRecord {
     /// How much earlier each may have come, in microseconds, where one may.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     event_early_us: Vec<u32>,
+    /// The choice of each, where one is not of the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    event_choices: Vec<u32>,
+    /// What else the stream showed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stream: Option<StreamFacts>,
     events: u64,
     reads: u64,
     read_delays_ns: Vec<u64>,
@@ -154,6 +161,8 @@ impl From<&Record> for LoggedRecord {
         let is_counted = record.token_events.iter().any(|event| event.tokens.is_some());
         let early = record.token_events.iter().map(|event| event.early_us);
         let is_early = record.token_events.iter().any(|event| event.early_us > 0);
+        let choices = record.token_events.iter().map(|event| event.choice);
+        let has_choices = choices.clone().any(|choice| choice > 0);
         let failure = record.failure();
         Self {
             id: record.id,
@@ -180,6 +189,8 @@ impl From<&Record> for LoggedRecord {
             token_events,
             event_tokens: if is_counted { counts.collect() } else { Vec::new() },
             event_early_us: if is_early { early.collect() } else { Vec::new() },
+            event_choices: if has_choices { choices.collect() } else { Vec::new() },
+            stream: record.stream,
             events: record.events,
             reads: record.reads,
             read_delays_ns: record.read_delays.iter().map(|delay| nanos(*delay)).collect(),
@@ -218,11 +229,13 @@ impl TryFrom<LoggedRecord> for Record {
         let mut at = 0_i64;
         let counts = logged.event_tokens.into_iter().chain(std::iter::repeat(0));
         let early = logged.event_early_us.into_iter().chain(std::iter::repeat(0));
+        let choices = logged.event_choices.into_iter().chain(std::iter::repeat(0));
+        let what = counts.zip(early).zip(choices);
         let token_events =
-            logged.token_events.iter().zip(counts.zip(early)).map(|(step, (tokens, early_us))| {
+            logged.token_events.iter().zip(what).map(|(step, ((tokens, early_us), choice))| {
                 at = at.saturating_add(*step);
                 let at = Moment::from_nanos(at.max(0).cast_unsigned());
-                TokenEvent { at, early_us, tokens: NonZeroU32::new(tokens) }
+                TokenEvent { at, early_us, tokens: NonZeroU32::new(tokens), choice }
             });
         Ok(Self {
             id: logged.id,
@@ -230,6 +243,7 @@ impl TryFrom<LoggedRecord> for Record {
             outcome,
             status: logged.status,
             token_events: token_events.collect(),
+            stream: logged.stream,
             moments: Moments {
                 due: logged.due,
                 taken: logged.taken,
@@ -449,10 +463,16 @@ mod tests {
                 stale_retry: true,
             },
             token_events: vec![
-                TokenEvent { at: at(9), early_us: 2, tokens: NonZeroU32::new(3) },
+                TokenEvent { at: at(9), early_us: 2, tokens: NonZeroU32::new(3), choice: 0 },
                 // the kernel's clock was set back
-                TokenEvent { at: at(8), early_us: 0, tokens: None },
+                TokenEvent { at: at(8), early_us: 0, tokens: None, choice: 2 },
             ],
+            stream: Some(StreamFacts {
+                finish: Some(at(8)),
+                choices: 3,
+                is_of_vllm: true,
+                ..StreamFacts::default()
+            }),
             events: 3,
             reads: 2,
             read_delays: vec![Duration::from_nanos(11)],
@@ -471,7 +491,8 @@ mod tests {
             let LogLine::Record(back) = serde_json::from_str(&line).expect(&line) else { panic!("{line}") };
             assert_eq!(Record::try_from(*back).as_ref(), Ok(&record), "{line}");
             record.outcome = Outcome::Success;
-            record.token_events.iter_mut().for_each(|event| event.tokens = None);
+            record.token_events.iter_mut().for_each(|event| (event.tokens, event.choice) = (None, 0));
+            record.stream = None;
         }
     }
 }

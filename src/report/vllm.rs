@@ -135,7 +135,9 @@ fn object(report: &Report, rows: Option<&VllmRows>) -> Object {
         times.push(("client_queue_time", &latency.lag));
         times.push(("e2el_including_client_queue", &latency.response_e2e));
     }
-    for (name, distribution) in times {
+    // a 0 would pass every limit
+    let is_unknown = |name| name == "tpot" && latency.tpot.is_none() && latency.tpot_unknown > Some(0);
+    for (name, distribution) in times.into_iter().filter(|(name, _)| !is_unknown(*name)) {
         statistics(name, distribution.as_ref(), &mut object);
     }
     object.put(

@@ -161,8 +161,12 @@ pub(super) fn goodput(report: &Report) -> Option<String> {
         let share = self::share(best.share);
         format!("; this client was late: up to {} ({share}) may have", show_count(best.good))
     });
-    let good = show_count(goodput.good);
-    Some(format!("{share}, {rate} requests/s: {good} met {slos}{}", at_best.unwrap_or_default()))
+    let unjudged = match goodput.unjudged {
+        0 => String::new(),
+        count => format!("; {} could not be judged", show_count(count)),
+    };
+    let (good, at_best) = (show_count(goodput.good), at_best.unwrap_or_default());
+    Some(format!("{share}, {rate} requests/s: {good} met {slos}{at_best}{unjudged}"))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Ends, Record};
+use crate::record::{Ends, Record, TpotSource};
 use crate::units::{as_seconds, from_seconds, parse_duration, show_duration};
 
 /// A time of one request that an objective can bound.
@@ -60,14 +60,23 @@ pub struct Slo {
 
 impl Slo {
     /// Whether the request met it for certain; a failure meets none. Where a reply had one token, its time per token and its
-    /// stalls are met, as in vLLM.
-    pub fn is_met(&self, record: &Record) -> bool {
-        self.ends(record).is_some_and(|time| time.high <= self.limit)
+    /// stalls are met, as in vLLM. `None` where a time per token was there and is not known.
+    pub fn is_met(&self, record: &Record) -> Option<bool> {
+        self.holds(record, |time| time.high)
     }
 
     /// Whether it may have met it: the time lies between two ends, for this client read late, and the lower one is good.
-    pub fn may_be_met(&self, record: &Record) -> bool {
-        self.ends(record).is_some_and(|time| time.low <= self.limit)
+    /// `None` as for [`is_met`](Self::is_met).
+    pub fn may_be_met(&self, record: &Record) -> Option<bool> {
+        self.holds(record, |time| time.low)
+    }
+
+    fn holds(&self, record: &Record, end: impl Fn(Ends) -> Duration) -> Option<bool> {
+        let is_unknown = || record.tpot_source() == Some(TpotSource::Unknown);
+        if self.metric == SloMetric::Tpot && record.is_success() && is_unknown() {
+            return None;
+        }
+        Some(self.ends(record).is_some_and(|time| end(time) <= self.limit))
     }
 
     fn ends(&self, record: &Record) -> Option<Ends> {
@@ -83,6 +92,23 @@ impl Slo {
             SloMetric::ResponseE2e => record.response_e2e_ends(),
         }
     }
+}
+
+/// Whether a request met all objectives, by what is said of each. `None` where it missed none and one of them cannot be judged.
+pub(super) fn judge(
+    slos: &[Slo],
+    record: &Record,
+    is_met: impl Fn(&Slo, &Record) -> Option<bool>,
+) -> Option<bool> {
+    let mut is_good = Some(true);
+    for slo in slos {
+        match is_met(slo, record) {
+            Some(true) => {}
+            Some(false) => return Some(false),
+            None => is_good = None,
+        }
+    }
+    is_good
 }
 
 impl FromStr for Slo {
@@ -120,9 +146,14 @@ impl fmt::Display for Slo {
 pub struct Goodput {
     /// Measured requests that succeeded and met every objective.
     pub good: u64,
-    /// `good` ÷ (succeeded + failed), from 0 to 1; `None` when there was neither.
+    /// Those that missed no objective, as far as can be known, and had a time per output token that is not known. They are
+    /// neither good nor bad.
+    #[serde(default)]
+    pub unjudged: u64,
+    /// `good` ÷ (succeeded + failed − unjudged), from 0 to 1; `None` when that is 0.
     pub share: Option<f64>,
-    /// `good` ÷ the run's duration, as vLLM's `request_goodput`; `None` without a duration.
+    /// `good` ÷ the run's duration, as vLLM's `request_goodput`: at least that, where some are unjudged. `None` without a
+    /// duration, and where none could be judged.
     pub requests_per_s: Option<f64>,
     /// The same by the lower ends; `None` where it comes to the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -143,6 +174,9 @@ pub struct GoodputAtBest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{Arrival, Moment};
+    use crate::record::{Outcome, Phase, Sink, StreamFacts, TokenEvent, Usage};
+    use crate::summary::Tally;
 
     #[test]
     fn objectives_are_read_as_vllm_writes_them_or_with_units() {
@@ -161,5 +195,54 @@ mod tests {
             let said = slo(text).expect_err(text);
             assert!(said.contains(part), "{text}: {said}");
         }
+    }
+
+    /// A reply of tool calls whose TPOT is not known, and its like with text, whose TPOT is 10 ms; each with a TTFT of 100 ms.
+    fn replies() -> [Record; 2] {
+        let at = |ms: u64| Moment::from_nanos(ms * 1_000_000);
+        let mut text = Record::not_sent(0, Phase::Measured, at(0), at(500));
+        text.outcome = Outcome::Success;
+        (text.moments.started, text.moments.sent) = (at(0), Some(at(0)));
+        text.token_events = [100, 110, 120].map(|ms| TokenEvent::new(Arrival::exact(at(ms)), None)).to_vec();
+        text.usage.output_tokens = Some(3);
+        text.stream = Some(StreamFacts::default());
+        let tools = Record {
+            usage: Usage { output_tokens: Some(30), ..Usage::default() },
+            stream: Some(StreamFacts { tool_calls: true, ..StreamFacts::default() }),
+            ..text.clone()
+        };
+        [tools, text]
+    }
+
+    #[test]
+    fn a_time_per_token_that_is_not_known_is_neither_good_nor_bad() {
+        let [tools, text] = replies();
+        let judge = |slos: &[&str], record: &Record| {
+            let slos: Vec<Slo> = slos.iter().map(|slo| slo.parse().expect("an objective")).collect();
+            super::judge(&slos, record, Slo::is_met)
+        };
+        assert_eq!(judge(&["tpot:20"], &text), Some(true));
+        assert_eq!(judge(&["tpot:5"], &text), Some(false));
+        assert_eq!(judge(&["tpot:20"], &tools), None);
+        assert_eq!(judge(&["tpot:20", "ttft:200"], &tools), None);
+        // it missed what can be known, or was not asked for what cannot
+        assert_eq!(judge(&["tpot:20", "ttft:50"], &tools), Some(false));
+        assert_eq!(judge(&["ttft:50", "tpot:20"], &tools), Some(false));
+        assert_eq!(judge(&["ttft:200"], &tools), Some(true));
+        let one = Record { usage: Usage { output_tokens: Some(1), ..Usage::default() }, ..text };
+        assert_eq!(judge(&["tpot:20"], &one), Some(true));
+    }
+
+    #[test]
+    fn the_share_is_of_those_that_could_be_judged() {
+        let goodput = |records: &[&Record]| {
+            let mut tally = Tally::default().with_slos(&["tpot:20".parse().expect("an objective")]);
+            records.iter().for_each(|record| tally.record(record));
+            let goodput = tally.into_summary().goodput.expect("an objective");
+            (goodput.good, goodput.unjudged, goodput.share, goodput.requests_per_s)
+        };
+        let [tools, text] = replies();
+        assert_eq!(goodput(&[&text, &tools, &tools]), (1, 2, Some(1.0), Some(2.0)));
+        assert_eq!(goodput(&[&tools]), (0, 1, None, None));
     }
 }

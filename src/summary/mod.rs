@@ -4,6 +4,7 @@ mod bounded;
 mod distribution;
 mod goodput;
 mod intervals;
+mod pace;
 mod sample;
 mod tally;
 mod timeline;
@@ -27,7 +28,7 @@ pub use window::{Full, Steady, Window, Windows};
 pub use worst::SlowRequest;
 
 use crate::failure::Group;
-use crate::record::ItlSource;
+use crate::record::{ItlSource, TpotSource};
 use crate::units::ratio;
 
 /// What one run comes to. Definitions, formulas and sources are in `docs/metrics.md`.
@@ -201,14 +202,23 @@ pub struct Latency {
     /// Percentiles of `response_ttft` likewise, ms.
     #[serde(rename = "adj_response_ttft_ms")]
     pub adj_response_ttft: Option<Adjusted>,
-    /// Time per output token, ms.
+    /// Time per output token, ms; of the replies of which it is known.
     #[serde(rename = "tpot_ms")]
     pub tpot: Option<Distribution>,
-    /// Inter-token latency over all tokens of all requests, ms.
+    /// How it is known; the least certain of those in it, or unknown where there is none. `None` where no reply had
+    /// tokens after the first, and in results of former versions.
+    pub tpot_source: Option<TpotSource>,
+    /// Successful replies whose time per output token is not known; `None` in results of former versions.
+    pub tpot_unknown: Option<u64>,
+    /// Inter-token latency over all tokens of the replies of which it is known, ms.
     #[serde(rename = "itl_ms")]
     pub itl: Option<Distribution>,
-    /// How the tokens of the inter-token latencies were counted; the least certain of all requests.
+    /// How the tokens of the inter-token latencies were counted; the least certain of those in it, or unknown where
+    /// there is none.
     pub itl_source: Option<ItlSource>,
+    /// Successful replies with gaps between their token events whose inter-token latencies are not known; `None` in
+    /// results of former versions.
+    pub itl_unknown: Option<u64>,
     /// Gaps between events that bore tokens, ms.
     #[serde(rename = "inter_event_ms")]
     pub inter_event: Option<Distribution>,

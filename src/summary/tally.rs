@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::bounded::Bounded;
+use super::goodput;
+use super::pace::PaceTally;
 use super::sample::SampleTally;
 use super::timeline::TimelineTally;
 use super::window::{Full, WindowTally};
@@ -14,7 +16,7 @@ use super::{
 };
 use crate::clock::Moment;
 use crate::failure::{Failure, FailureKind};
-use crate::record::{ItlSource, Phase, Record, Sink};
+use crate::record::{Phase, Record, Sink};
 use crate::units::{nanos, ratio};
 
 /// The sums, counts and samples of one run so far.
@@ -33,6 +35,7 @@ pub struct Tally {
     good: u64,
     /// Those that are good if every time that is not known is at its lower end.
     good_at_best: u64,
+    unjudged: u64,
     timeline: TimelineTally,
     worst: WorstTally,
     sample: SampleTally,
@@ -44,7 +47,7 @@ pub struct Tally {
     no_worker_free: u64,
     tokens: Tokens,
     times: Times,
-    itl_source: Option<ItlSource>,
+    pace: PaceTally,
     /// Output tokens after the first, and the gaps they came in, for replies with counts.
     counted_tokens: (u64, u64),
     /// Successful replies with gaps between their tokens.
@@ -177,6 +180,7 @@ impl Tally {
             slos: Vec::new(),
             good: 0,
             good_at_best: 0,
+            unjudged: 0,
             timeline: TimelineTally::default(),
             worst: WorstTally::default(),
             sample: SampleTally::default(),
@@ -188,7 +192,7 @@ impl Tally {
             no_worker_free: 0,
             tokens: Tokens::default(),
             times,
-            itl_source: None,
+            pace: PaceTally::default(),
             counted_tokens: (0, 0),
             gapped: 0,
             late: Late::default(),
@@ -219,9 +223,11 @@ impl Sink for Tally {
             self.unmeasured_failed += u64::from(!record.is_success());
             return;
         }
-        let is_good = self.slos.iter().all(|slo| slo.is_met(record));
-        self.good += u64::from(is_good);
-        self.good_at_best += u64::from(is_good || self.slos.iter().all(|slo| slo.may_be_met(record)));
+        let is_good = goodput::judge(&self.slos, record, Slo::is_met);
+        let is_good_at_best = || goodput::judge(&self.slos, record, Slo::may_be_met) == Some(true);
+        self.good += u64::from(is_good == Some(true));
+        self.good_at_best += u64::from(is_good == Some(true) || is_good_at_best());
+        self.unjudged += u64::from(is_good.is_none());
         self.worst.add(record);
         self.sample.add(record);
         self.add_window(record);
@@ -354,10 +360,8 @@ impl Tally {
             self.late.requests += u64::from(record.is_uncertain());
             self.late.uncertain_gaps += record.uncertain_gaps();
         }
-        if gaps > 0 {
-            self.gapped += 1;
-            self.itl_source = self.itl_source.max(Some(source));
-        }
+        self.gapped += u64::from(gaps > 0);
+        self.pace.add(record.tpot_source(), Some(source).filter(|_| gaps > 0));
         if let (Some(output), true) = (record.usage.output_tokens, gaps > 0) {
             self.counted_tokens.0 = self.counted_tokens.0.saturating_add(output.saturating_sub(1));
             self.counted_tokens.1 += gaps;
@@ -403,19 +407,21 @@ impl Tally {
             output_tokens_per_s: rate(self.tokens.output),
             total_tokens_per_s: rate(total),
         };
+        let judged = answered.saturating_sub(self.unjudged);
         let goodput = (!self.slos.is_empty()).then(|| Goodput {
             good: self.good,
-            share: ratio(self.good, answered),
-            requests_per_s: rate(Some(self.good)),
+            unjudged: self.unjudged,
+            share: ratio(self.good, judged),
+            requests_per_s: rate(Some(self.good).filter(|_| judged > 0 || self.unjudged == 0)),
             at_best: (self.good_at_best > self.good).then(|| GoodputAtBest {
                 good: self.good_at_best,
-                share: ratio(self.good_at_best, answered),
+                share: ratio(self.good_at_best, judged),
                 requests_per_s: rate(Some(self.good_at_best)),
             }),
         });
         let latency = self.times.into_latency(
             self.failed,
-            self.itl_source,
+            self.pace,
             ratio(self.counted_tokens.0, self.counted_tokens.1),
             ratio(self.events, self.reads),
             self.unstamped_reads,
@@ -465,7 +471,7 @@ impl Times {
     fn into_latency(
         mut self,
         failed: u64,
-        itl_source: Option<ItlSource>,
+        pace: PaceTally,
         tokens_per_event: Option<f64>,
         events_per_read: Option<f64>,
         unstamped_reads: u64,
@@ -479,14 +485,14 @@ impl Times {
         let (adj_response_e2e, adj_response_e2e_low) = adjusted(&mut self.response_e2e);
         let (adj_response_ttft, adj_response_ttft_low) = adjusted(&mut self.response_ttft);
         let ends = |samples: Bounded| samples.into_distributions(None, MILLISECOND);
-        let gaps = |samples: Bounded| samples.into_distributions(Some(gapped), MILLISECOND);
         let (e2e, e2e_low) = ends(self.e2e);
         let (ttft, ttft_low) = ends(self.ttft);
         let (response_e2e, response_e2e_low) = ends(self.response_e2e);
         let (response_ttft, response_ttft_low) = ends(self.response_ttft);
         let (tpot, tpot_low) = ends(self.tpot);
-        let (itl, itl_low) = gaps(self.itl);
-        let (inter_event, inter_event_low) = gaps(self.inter_event);
+        let (itl, itl_low) =
+            self.itl.into_distributions(Some(gapped.saturating_sub(pace.itl_unknown)), MILLISECOND);
+        let (inter_event, inter_event_low) = self.inter_event.into_distributions(Some(gapped), MILLISECOND);
         Latency {
             adj_e2e,
             adj_ttft: adj_ttft.filter(|_| is_streamed),
@@ -502,8 +508,11 @@ impl Times {
             response_ttft,
             lag: ms(self.lag),
             tpot,
+            tpot_source: pace.tpot_source(),
+            tpot_unknown: Some(pace.tpot_unknown),
             itl,
-            itl_source,
+            itl_source: pace.itl_source(),
+            itl_unknown: Some(pace.itl_unknown),
             inter_event,
             e2e_low,
             ttft_low,

@@ -110,9 +110,8 @@ impl TimelineTally {
         if let Some((first, ttft)) = record.token_events.first().zip(record.ttft()) {
             self.slice(first.at).ttft.add(ttft, 1);
         }
-        let later = record.token_events.get(1..).unwrap_or_default();
-        for (event, (latency, tokens)) in later.iter().zip(record.itl().1) {
-            self.slice(event.at).itl.add(latency, tokens);
+        for (at, latency, tokens) in record.itl_at().1 {
+            self.slice(at).itl.add(latency, tokens);
         }
     }
 

@@ -10,7 +10,7 @@ mod response;
 mod sse;
 mod template;
 
-pub use payload::{FinishReason, TokenKind, Usage};
+pub use payload::{Choices, FinishReason, TokenKind, Usage};
 pub use refusal::{error_message, model_ids};
 pub use reply::{Answer, Event, Form, ReplyReader};
 pub use request::{Ask, BodyTemplate, Dialect};

@@ -26,6 +26,18 @@ pub enum TokenKind {
     Content,
 }
 
+/// Which of a request's choices (`n`, or several prompts) an object of the reply speaks of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Choices {
+    /// None, as the event of the counts.
+    #[default]
+    Nobody,
+    /// The one of this `index`; 0 where the server gives none.
+    One(u32),
+    /// More than one at once.
+    Several,
+}
+
 /// Token counts from the server's `usage`. What it does not say stays `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -119,12 +131,15 @@ impl fmt::Display for FinishReason {
 pub(super) struct Payload {
     /// The most visible kind among its tokens.
     pub(super) tokens: Option<TokenKind>,
+    pub(super) choices: Choices,
     pub(super) finish_reason: Option<FinishReason>,
     pub(super) usage: Usage,
     /// The server's own times of the request, see [`super::Answer::server_timings`].
     pub(super) timings: Vec<(&'static str, f64)>,
     /// The server's message, if it reports an error.
     pub(super) error: Option<String>,
+    /// Whether the server's fingerprint is one of vLLM.
+    pub(super) is_of_vllm: bool,
 }
 
 impl Payload {
@@ -163,6 +178,8 @@ impl Payload {
             error: object.error_message(),
             timings: object.timings(),
             usage: object.usage().map_or_else(Usage::default, UsageObject::counts),
+            is_of_vllm: object.is_of_vllm(),
+            choices: object.choices.which,
             finish_reason: object.choices.finish_reason,
         };
         Ok((payload, place))
@@ -172,7 +189,7 @@ impl Payload {
 #[derive(Deserialize)]
 struct Object<'a> {
     #[serde(borrow, default)]
-    choices: Choices<'a>,
+    choices: Folded<'a>,
     usage: Option<UsageObject>,
     x_groq: Option<Groq>,
     metrics: Option<Value>,
@@ -185,6 +202,8 @@ struct Object<'a> {
     message: Option<&'a RawValue>,
     #[serde(borrow)]
     detail: Option<&'a RawValue>,
+    #[serde(borrow)]
+    system_fingerprint: Option<&'a RawValue>,
 }
 
 impl Object<'_> {
@@ -200,6 +219,12 @@ impl Object<'_> {
             Some(error) => Some(refusal::error_message(error.get().as_bytes())),
             None => is_error.then(|| "the server gave no message".to_owned()),
         }
+    }
+
+    /// Whether its fingerprint begins as vLLM's does, `vllm-0.32.0-a47042cf`: with a version.
+    fn is_of_vllm(&self) -> bool {
+        let rest = self.system_fingerprint.and_then(|json| json.get().strip_prefix("\"vllm-"));
+        rest.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
     }
 
     fn usage(&self) -> Option<&UsageObject> {
@@ -296,9 +321,10 @@ struct Groq {
 
 /// All choices of one object, folded as they are read: no list is built.
 #[derive(Default)]
-struct Choices<'a> {
+struct Folded<'a> {
     /// Whether there is a list, be it empty.
     are_there: bool,
+    which: Choices,
     /// In the chat dialect's places.
     chat: Option<TokenKind>,
     /// In the completions dialect's place.
@@ -308,8 +334,12 @@ struct Choices<'a> {
     verbatim: Option<&'a str>,
 }
 
-impl<'a> Choices<'a> {
+impl<'a> Folded<'a> {
     fn add(&mut self, choice: Choice<'a>) {
+        self.which = match self.which {
+            Choices::Nobody => Choices::One(choice.index()),
+            Choices::One(_) | Choices::Several => Choices::Several,
+        };
         let message = choice.delta.or(choice.message);
         self.chat = self.chat.max(message.as_ref().and_then(Message::tokens));
         self.text = self.text.max(choice.text.is_any().then_some(TokenKind::Content));
@@ -320,23 +350,23 @@ impl<'a> Choices<'a> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Choices<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for Folded<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Fold;
 
         impl<'de> Visitor<'de> for Fold {
-            type Value = Choices<'de>;
+            type Value = Folded<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a list of choices")
             }
 
-            fn visit_unit<E>(self) -> Result<Choices<'de>, E> {
-                Ok(Choices::default())
+            fn visit_unit<E>(self) -> Result<Folded<'de>, E> {
+                Ok(Folded::default())
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Choices<'de>, A::Error> {
-                let mut choices = Choices { are_there: true, ..Choices::default() };
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Folded<'de>, A::Error> {
+                let mut choices = Folded { are_there: true, ..Folded::default() };
                 while let Some(choice) = list.next_element()? {
                     choices.add(choice);
                 }
@@ -351,11 +381,18 @@ impl<'de: 'a, 'a> Deserialize<'de> for Choices<'a> {
 #[derive(Deserialize)]
 #[serde(bound(deserialize = "'de: 'a"))]
 struct Choice<'a> {
+    index: Option<&'a RawValue>,
     #[serde(default)]
     text: Filled<'a>,
     delta: Option<Message<'a>>,
     message: Option<Message<'a>>,
     finish_reason: Option<Word<'a>>,
+}
+
+impl Choice<'_> {
+    fn index(&self) -> u32 {
+        self.index.and_then(|json| json.get().parse().ok()).unwrap_or_default()
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -612,6 +649,40 @@ mod tests {
             reasoning_tokens: None,
         };
         assert_eq!(first.updated(later), want);
+    }
+
+    #[test]
+    fn an_object_says_of_which_choices_it_speaks() {
+        use Choices::*;
+        for (json, want) in [
+            ("{}", Nobody),
+            (r#"{"choices":null}"#, Nobody),
+            (r#"{"choices":[]}"#, Nobody),
+            (r#"{"choices":[{"text":"a"}]}"#, One(0)),
+            (r#"{"choices":[{"index":null,"text":"a"}]}"#, One(0)),
+            (r#"{"choices":[{"index":"x","text":"a"}]}"#, One(0)),
+            (r#"{"choices":[{"index":-1,"text":"a"}]}"#, One(0)),
+            (r#"{"choices":[{"text":"a","index":3}]}"#, One(3)),
+            (r#"{"choices":[{"index":0},{"index":1}]}"#, Several),
+        ] {
+            assert_eq!(read(json, Dialect::Completions).choices, want, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_with_a_version_is_vllms() {
+        for (fingerprint, want) in [
+            (r#""vllm-0.32.0-a47042cf""#, true),
+            (r#""vllm-1.0""#, true),
+            (r#""vllm-loadgen-0.1.0-simulator""#, false),
+            (r#""fp_44709d6fcb""#, false),
+            (r#""vllm-""#, false),
+            ("null", false),
+            ("7", false),
+        ] {
+            let json = format!(r#"{{"choices":[],"system_fingerprint":{fingerprint}}}"#);
+            assert_eq!(read(&json, Dialect::Chat).is_of_vllm, want, "{json}");
+        }
     }
 
     #[track_caller]

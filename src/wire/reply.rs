@@ -1,6 +1,6 @@
 //! One successful reply, read as its bytes arrive: which of them bear tokens, and what the reply says in all.
 
-use super::payload::{FinishReason, Payload, TokenKind, Usage};
+use super::payload::{Choices, FinishReason, Payload, TokenKind, Usage};
 use super::request::Dialect;
 use super::response::Response;
 use super::template::Template;
@@ -33,6 +33,10 @@ pub struct Event {
     /// The output tokens so far by the usage in this event; `None` if it has none. With several choices, servers differ
     /// on whether it counts them all.
     pub completion_tokens: Option<u64>,
+    /// The choices that it speaks of.
+    pub choices: Choices,
+    /// Whether it says why a choice ended.
+    pub finishes: bool,
 }
 
 /// Reads one reply of status 200. Cut the bytes anywhere.
@@ -134,6 +138,8 @@ pub struct Answer {
     /// The server's own measurements of this request, by name: milliseconds, or a rate if the name says `per_second`.
     /// Names are a closed set, values finite.
     pub server_timings: Vec<(&'static str, f64)>,
+    /// Whether the server's `system_fingerprint` is one of vLLM, which newer versions send once a reply.
+    pub is_of_vllm: bool,
     /// What the model said; `None` unless that is kept, and of a whole reply that cannot be read.
     pub response: Option<Response>,
     /// Why this is no answer; the gravest reason, if there are several.
@@ -160,6 +166,7 @@ struct Notes {
     token_events: u64,
     done: bool,
     server_timings: Vec<(&'static str, f64)>,
+    is_of_vllm: bool,
     /// What the model said so far, if that is kept.
     response: Option<Response>,
     /// The message of the first error that the server reported.
@@ -180,6 +187,7 @@ impl Notes {
             token_events: 0,
             done: false,
             server_timings: Vec::new(),
+            is_of_vllm: false,
             response: None,
             error: None,
             unparseable: None,
@@ -215,10 +223,10 @@ impl Notes {
             response.add(json, self.dialect);
         }
         if self.form == Form::Stream
-            && let Some(kind) = self.template.recognise(json)
+            && let Some(said) = self.template.recognise(json)
         {
             self.token_events += 1;
-            return Event { tokens: Some(kind), completion_tokens: None };
+            return Event { tokens: Some(said.tokens), choices: said.choices, ..Event::default() };
         }
         let read = match self.form {
             Form::Stream => self.template.read(json, self.dialect),
@@ -236,13 +244,20 @@ impl Notes {
     fn note(&mut self, payload: Payload) -> Event {
         self.token_events += u64::from(payload.tokens.is_some());
         self.usage = self.usage.updated(payload.usage);
+        self.is_of_vllm |= payload.is_of_vllm;
+        let finishes = payload.finish_reason.is_some();
         self.finish_reason = FinishReason::weightier(self.finish_reason.take(), payload.finish_reason);
         for (name, value) in payload.timings {
             self.server_timings.retain(|(known, _)| *known != name);
             self.server_timings.push((name, value));
         }
         self.error = self.error.take().or(payload.error);
-        Event { tokens: payload.tokens, completion_tokens: payload.usage.output_tokens }
+        Event {
+            tokens: payload.tokens,
+            completion_tokens: payload.usage.output_tokens,
+            choices: payload.choices,
+            finishes,
+        }
     }
 
     fn note_unparseable(&mut self, why: String) {
@@ -268,6 +283,7 @@ impl Notes {
             token_events: self.token_events,
             done: self.done,
             server_timings: self.server_timings,
+            is_of_vllm: self.is_of_vllm,
             response: self.response.filter(|_| !is_unread),
             failure,
         }
@@ -408,9 +424,11 @@ mod tests {
     #[test]
     fn events_are_told_of_as_they_come() {
         let (events, answer) = read(&[": ping\n\n", TOKEN, STOP, "data: \n\n", COUNT, DONE].concat());
-        let token = Event { tokens: Some(TokenKind::Content), completion_tokens: None };
-        let count = Event { tokens: None, completion_tokens: Some(2) };
-        assert_eq!(events, [token, Event::default(), count, Event::default()]);
+        let choices = Choices::One(0);
+        let token = Event { tokens: Some(TokenKind::Content), choices, ..Event::default() };
+        let stop = Event { finishes: true, choices, ..Event::default() };
+        let count = Event { completion_tokens: Some(2), ..Event::default() };
+        assert_eq!(events, [token, stop, count, Event::default()]);
         assert_eq!((answer.events, answer.token_events, answer.done), (3, 1, true));
         assert_eq!(answer.finish_reason, Some(FinishReason::Stop));
         assert_eq!(answer.usage.output_tokens, Some(2));

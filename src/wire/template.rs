@@ -4,7 +4,7 @@
 //! shorter string body brings it to the same closing quote in the same state. So bytes that are equal on both sides are
 //! read alike, and of the text itself a payload holds only whether it is empty. Anything else is read in full.
 
-use super::payload::{Payload, TokenKind};
+use super::payload::{Choices, Payload, TokenKind};
 use super::request::Dialect;
 
 /// The bytes around the text of the last event that was read in full and said nothing but that it bears a token.
@@ -14,14 +14,31 @@ pub(super) struct Template {
     before: Vec<u8>,
     /// From the closing quote on.
     after: Vec<u8>,
-    /// What such an event bears; `None` while there is no template.
-    tokens: Option<TokenKind>,
+    /// What such an event says; `None` while there is no template.
+    said: Option<Said>,
+}
+
+/// What an event that differs in its text alone says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Said {
+    /// What it bears.
+    pub(super) tokens: TokenKind,
+    /// For whom.
+    pub(super) choices: Choices,
+    is_of_vllm: bool,
+}
+
+impl From<Said> for Payload {
+    fn from(said: Said) -> Self {
+        let Said { tokens, choices, is_of_vllm } = said;
+        Self { tokens: Some(tokens), choices, is_of_vllm, ..Self::default() }
+    }
 }
 
 impl Template {
-    /// What the data of one event bears, if it is recognised: reading it would tell nothing else.
-    pub(super) fn recognise(&self, data: &[u8]) -> Option<TokenKind> {
-        self.tokens.filter(|_| self.fits(data))
+    /// What the data of one event says, if it is recognised: reading it would tell nothing else.
+    pub(super) fn recognise(&self, data: &[u8]) -> Option<Said> {
+        self.said.filter(|_| self.fits(data))
     }
 
     /// Reads the data of one event; the result is that of [`Payload::read`].
@@ -29,30 +46,32 @@ impl Template {
     /// # Errors
     /// Says why the data is not what the API promises.
     pub(super) fn read(&mut self, data: &[u8], dialect: Dialect) -> Result<Payload, String> {
-        if let Some(tokens) = self.recognise(data) {
-            return Ok(Payload { tokens: Some(tokens), ..Payload::default() });
+        if let Some(said) = self.recognise(data) {
+            return Ok(said.into());
         }
         let (payload, place) = Payload::read_and_locate(data, dialect)?;
         if let Some(place) = place
-            && says_only_tokens(&payload)
+            && let Some(said) = said_by(&payload)
         {
             self.before.clear();
             self.before.extend_from_slice(&data[..place.start]);
             self.after.clear();
             self.after.extend_from_slice(&data[place.end..]);
-            self.tokens = payload.tokens;
+            self.said = Some(said);
         }
         Ok(payload)
     }
 
     fn fits(&self, data: &[u8]) -> bool {
         let text = || data.strip_prefix(&self.before[..])?.strip_suffix(&self.after[..]);
-        self.tokens.is_some() && text().is_some_and(|text| !text.is_empty() && is_string_body(text))
+        self.said.is_some() && text().is_some_and(|text| !text.is_empty() && is_string_body(text))
     }
 }
 
-fn says_only_tokens(payload: &Payload) -> bool {
-    payload.tokens.is_some() && *payload == Payload { tokens: payload.tokens, ..Payload::default() }
+/// What a payload says, if that is all.
+fn said_by(payload: &Payload) -> Option<Said> {
+    let said = Said { tokens: payload.tokens?, choices: payload.choices, is_of_vllm: payload.is_of_vllm };
+    (*payload == Payload::from(said)).then_some(said)
 }
 
 /// Whether the bytes can stand between the quotes of a JSON string. False, too, for a surrogate written as an escape,
@@ -137,6 +156,7 @@ mod tests {
             r#""delta":{"tool_calls":[{"function":{"name":"f","arguments":"TEXT"}}]}"#,
             r#""delta":{"function_call":{"arguments":"TEXT"}}"#,
             r#""message":{"refusal":"TEXT"}"#,
+            r#""index":7,"delta":{"content":"TEXT"}"#,
         ] {
             let learned = format!(r#"{{"choices":[{{{choice}}}]}}"#);
             assert!(fits_after(&learned, learned.replace("TEXT", "b").as_bytes(), Dialect::Chat), "{choice}");
@@ -203,7 +223,8 @@ mod tests {
             for data in stream {
                 fitting += usize::from(template.fits(&data));
                 let payload = template.read(&data, dialect);
-                without_usage += usize::from(payload.as_ref().is_ok_and(says_only_tokens));
+                without_usage +=
+                    usize::from(payload.as_ref().is_ok_and(|payload| said_by(payload).is_some()));
                 assert_eq!(payload, Payload::read(&data, dialect));
             }
         }

@@ -370,14 +370,14 @@ fn pieces(body: &[u8]) -> Vec<&[u8]> {
 }
 
 /// One captured reply, its transfer coding removed.
-struct Capture {
-    status: u16,
-    content_type: String,
-    body: Vec<u8>,
+pub struct Capture {
+    pub status: u16,
+    pub content_type: String,
+    pub body: Vec<u8>,
 }
 
 impl Capture {
-    fn load(name: &str) -> Self {
+    pub fn load(name: &str) -> Self {
         let bytes = std::fs::read(folder().join(format!("{name}.http")))
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         let mut headers = [httparse::EMPTY_HEADER; 16];
@@ -404,7 +404,7 @@ impl Capture {
 }
 
 /// The bytes inside of the chunks; a reply that was cut off ends where it was cut.
-fn without_chunks(mut coded: &[u8]) -> Vec<u8> {
+pub fn without_chunks(mut coded: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     while let Ok(httparse::Status::Complete((start, size))) = httparse::parse_chunk_size(coded) {
         let end = (start + size as usize).min(coded.len());
@@ -414,6 +414,6 @@ fn without_chunks(mut coded: &[u8]) -> Vec<u8> {
     body
 }
 
-fn folder() -> PathBuf {
+pub fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/captures")
 }

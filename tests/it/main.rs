@@ -16,6 +16,7 @@ mod late;
 mod monitoring;
 mod network;
 mod outputs;
+mod pace;
 mod packages;
 mod pages;
 mod properties;
