@@ -83,12 +83,8 @@ pub fn estimate(metric: Metric, load: &Load, summary: &Summary) -> Option<Estima
     let ended = steady.map_or(0, |steady| {
         (steady.requests_per_s * (steady.until_s - steady.from_s)).round().max(0.0) as u64
     });
-    let share = |value, hits| Estimate {
-        value,
-        interval: share_interval(hits, answered),
-        n: answered,
-        other_end: None,
-    };
+    let share_of = |value, hits, n| Estimate { value, interval: share_interval(hits, n), n, other_end: None };
+    let share = |value, hits| share_of(value, hits, answered);
     match metric {
         Metric::Of(quantity, stat) => {
             let (high, low) = quantity_of(quantity, &summary.latency);
@@ -105,8 +101,9 @@ pub fn estimate(metric: Metric, load: &Load, summary: &Summary) -> Option<Estima
         Metric::SuccessRate => Some(share(requests.success_rate?, requests.succeeded)),
         Metric::Goodput => {
             let goodput = summary.goodput?;
-            let at_best = goodput.at_best.and_then(|best| Some(share(best.share?, best.good)));
-            Some(share(goodput.share?, goodput.good).or(at_best))
+            let judged = answered.saturating_sub(goodput.unjudged);
+            let at_best = goodput.at_best.and_then(|best| Some(share_of(best.share?, best.good, judged)));
+            Some(share_of(goodput.share?, goodput.good, judged).or(at_best))
         }
         Metric::GoodputRequestsPerS => {
             let (goodput, spread) = (summary.goodput?, spread(load, summary));

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::estimate::{Estimate, estimate};
 use crate::health::Verdict;
-use crate::plan::{Load, Metric, Operator, Rule, Threshold, Unit};
+use crate::plan::{Load, Metric, Operator, Quantity, Rule, Threshold, Unit};
 use crate::stats::{Interval, count_for_lower_bound, count_for_upper_bound};
 use crate::summary::Summary;
 use crate::units::{show_count, show_counted, show_share, significant};
@@ -84,7 +84,11 @@ pub fn judge(thresholds: &[Threshold], load: &Load, summary: &Summary, health: V
     let one = |threshold: &Threshold| match threshold.rule {
         Rule::Health(worst) => judged_health(threshold, worst, health),
         Rule::Figure(metric, operator, limit) => {
-            judged_figure(threshold, metric, operator, limit, estimate(metric, load, summary))
+            let judged = judged_figure(threshold, metric, operator, limit, estimate(metric, load, summary));
+            match Unknown::of(metric, summary) {
+                Some(unknown) => unknown.weigh(judged, operator, limit),
+                None => judged,
+            }
         }
     };
     thresholds.iter().map(one).collect()
@@ -127,6 +131,60 @@ fn judged_figure(
         n: found.map(|found| found.n),
         verdict,
         note,
+    }
+}
+
+/// Requests of which the figure is not known, though they had one.
+struct Unknown {
+    count: u64,
+    /// What is not known of them.
+    what: &'static str,
+    /// What a share would be if each of them were bad, and if each were good; `None` for a time, which can be anything.
+    ends: Option<[f64; 2]>,
+}
+
+impl Unknown {
+    /// `None` where there is none.
+    fn of(metric: Metric, summary: &Summary) -> Option<Self> {
+        let (latency, requests) = (&summary.latency, &summary.requests);
+        let unknown = match metric {
+            Metric::Of(Quantity::Tpot, _) => Self { count: latency.tpot_unknown?, what: "TPOT", ends: None },
+            Metric::Of(Quantity::Itl, _) => Self { count: latency.itl_unknown?, what: "ITL", ends: None },
+            Metric::Goodput | Metric::GoodputRequestsPerS => {
+                let goodput = summary.goodput?;
+                let of = match metric {
+                    Metric::Goodput => requests.succeeded.saturating_add(requests.failed) as f64,
+                    _ => summary.duration_s?,
+                };
+                let at_best = goodput.at_best.map_or(goodput.good, |best| best.good);
+                let most = at_best.saturating_add(goodput.unjudged);
+                let ends = [goodput.good as f64 / of, most as f64 / of];
+                Self { count: goodput.unjudged, what: "TPOT", ends: Some(ends) }
+            }
+            _ => return None,
+        };
+        (unknown.count > 0).then_some(unknown)
+    }
+
+    /// The same judgement, but inconclusive where these requests could turn it. What is broken without them stays so.
+    fn weigh(&self, judged: Judgement, operator: Operator, limit: f64) -> Judgement {
+        let Self { count, what, .. } = self;
+        let requests = show_counted(*count, "request");
+        let why = format!(
+            "the {what} of {requests} is not known; --continuous-usage makes the server count tokens"
+        );
+        let note = judged.note.as_ref().map_or_else(|| why.clone(), |note| format!("{note}; {why}"));
+        let can_turn = match self.ends {
+            Some(ends) => {
+                ends.iter().any(|end| operator.holds(*end, limit) == (judged.verdict == Outcome::Failed))
+            }
+            None => judged.verdict == Outcome::Passed,
+        };
+        let verdict = match judged.value {
+            Some(_) if can_turn => Outcome::Inconclusive,
+            _ => judged.verdict,
+        };
+        Judgement { verdict, note: Some(note), ..judged }
     }
 }
 
@@ -185,6 +243,8 @@ fn needed(metric: Metric, operator: Operator, limit: f64) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::analysis::estimate::OtherEnd;
+    use crate::plan::Extent;
+    use crate::summary::{Goodput, Latency, Samples, Tally};
 
     fn found(value: f64, low: f64, high: f64, n: u64) -> Estimate {
         Estimate { value, interval: Some(Interval::new(low, high)), n, other_end: None }
@@ -274,5 +334,55 @@ mod tests {
         assert_eq!(health("health=VALID", Verdict::Degraded), Outcome::Failed);
         assert_eq!(health("health<=DEGRADED", Verdict::Degraded), Outcome::Passed);
         assert_eq!(health("health<=DEGRADED", Verdict::Invalid), Outcome::Failed);
+    }
+
+    #[test]
+    fn requests_of_which_a_figure_is_not_known_can_turn_a_verdict() {
+        let load = Load {
+            threads: std::num::NonZeroUsize::MIN,
+            arrivals: None,
+            completions: None,
+            duration: None,
+            warmup: Extent::NONE,
+            cooldown: Extent::NONE,
+            grace: None,
+        };
+        let mut values = Samples::new(1);
+        (0..400).for_each(|_| values.add(10));
+        let mut summary = Tally::default().into_summary();
+        summary.latency.tpot = values.into_distribution(1.0);
+        (summary.requests.succeeded, summary.duration_s) = (500, Some(10.0));
+        let goodput = |unjudged| Goodput {
+            good: 390,
+            unjudged,
+            share: Some(0.975),
+            requests_per_s: Some(39.0),
+            at_best: None,
+        };
+        let check = |threshold: &str, unknown, want, part: &str| {
+            let summary = Summary {
+                goodput: Some(goodput(unknown)),
+                latency: Latency { tpot_unknown: Some(unknown), ..summary.latency.clone() },
+                ..summary.clone()
+            };
+            let threshold: Threshold = threshold.parse().expect("a threshold");
+            let judged = judge(&[threshold], &load, &summary, Verdict::Valid).remove(0);
+            assert_eq!(judged.verdict, want, "{judged:?}");
+            assert!(judged.note.as_deref().unwrap_or_default().contains(part), "{judged:?}");
+        };
+        use Outcome::*;
+        check("tpot.p50<20ms", 0, Passed, "");
+        check("tpot.p50<20ms", 100, Inconclusive, "the TPOT of 100 requests is not known");
+        check("tpot.p50<20ms", 1, Inconclusive, "the TPOT of 1 request is not known");
+        check("tpot.p50<5ms", 100, Failed, "100 requests");
+        check("goodput>97%", 100, Inconclusive, "100 requests");
+        // from 78 to 98 %, from 39 to 49 a second
+        check("goodput>77%", 100, Passed, "100 requests");
+        check("goodput>99%", 100, Failed, "100 requests");
+        check("goodput_requests_per_s>38", 100, Passed, "100 requests");
+        check("goodput_requests_per_s>48", 100, Inconclusive, "100 requests");
+        check("goodput_requests_per_s>50", 100, Failed, "100 requests");
+        // nothing is known at all
+        check("itl.p50<5ms", 100, Failed, "no such value");
     }
 }
