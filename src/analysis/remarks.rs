@@ -2,12 +2,13 @@
 
 use crate::failure::Group;
 use crate::plan::{Extent, Load};
-use crate::record::ItlSource;
+use crate::record::{ItlSource, TpotSource};
 use crate::summary::{Distribution, ErrorLine, Summary};
 use crate::units::{show_count, show_counted, show_share, significant};
 
-/// Sentences about one run, most important first; empty when there is nothing to add to the figures.
-pub fn remarks(load: &Load, summary: &Summary) -> Vec<String> {
+/// Sentences about one run, most important first; empty when there is nothing to add to the figures. `server_ms` is the mean
+/// time of a token by the server's own account, in ms, where that is known.
+pub fn remarks(load: &Load, summary: &Summary, server_ms: Option<f64>) -> Vec<String> {
     [
         errors(summary),
         no_requests(summary),
@@ -19,7 +20,9 @@ pub fn remarks(load: &Load, summary: &Summary) -> Vec<String> {
         few_requests(summary),
         consistency(summary),
         unknown_tokens(summary),
-        uncertain_itl(summary),
+        unknown_pace(summary, server_ms),
+        uncertain_pace(summary, server_ms),
+        other_pace(summary, server_ms),
         joined_events(summary),
         reconnects(load, summary),
     ]
@@ -172,14 +175,77 @@ fn unknown_tokens(summary: &Summary) -> Option<String> {
     })
 }
 
-fn uncertain_itl(summary: &Summary) -> Option<String> {
-    let per_event = summary.latency.tokens_per_event?;
-    (summary.latency.itl_source == Some(ItlSource::Estimated) && per_event >= 1.5).then(|| {
+/// Replies had tokens that made no event, and their times are not known.
+fn unknown_pace(summary: &Summary, server_ms: Option<f64>) -> Option<String> {
+    let latency = &summary.latency;
+    // that there was no usage is said already
+    let no_tpot = latency.tpot_unknown?.saturating_sub(summary.tokens.replies_without_usage);
+    let count = no_tpot.max(latency.itl_unknown?);
+    let (what, is) = match (no_tpot > 0, latency.itl_unknown? > 0) {
+        (true, true) => ("TPOT and ITL", "are"),
+        (true, false) => ("TPOT", "is"),
+        (false, true) => ("ITL", "is"),
+        (false, false) => return None,
+    };
+    let of_server = server_ms.map_or_else(String::new, |ms| {
+        format!("; the server's own time per token is {} ms", significant(ms))
+    });
+    Some(format!(
+        "{what} of {} {is} not known: tokens came that no event showed, such as the syntax of tool calls or hidden \
+         reasoning; --continuous-usage makes the server count them{of_server}",
+        if count == 1 { "1 reply".to_owned() } else { format!("{} replies", show_count(count)) }
+    ))
+}
+
+/// Events seem to have held several tokens. Whether some were hidden instead, the server's own time may tell.
+fn uncertain_pace(summary: &Summary, server_ms: Option<f64>) -> Option<String> {
+    let latency = &summary.latency;
+    let per_event = significant(latency.tokens_per_event?);
+    if latency.tpot_source == Some(TpotSource::Assumed) && latency.tokens_per_event? >= HIDDEN {
+        let agrees = match differs(summary, server_ms) {
+            Some(true) => return None,
+            Some(false) => ", but the server's own time per token agrees",
+            None => "",
+        };
+        return Some(format!(
+            "there were {per_event} output tokens for each event, and TPOT and ITL take an event to have held so many; \
+             were some hidden instead, both would be too low{agrees}. --continuous-usage makes the server count them"
+        ));
+    }
+    (latency.itl_source == Some(ItlSource::Estimated) && latency.tokens_per_event? >= 1.5).then(|| {
         format!(
-            "an event held {} tokens on average, so ITL is estimated; --continuous-usage makes the server count them",
-            significant(per_event)
+            "an event held {per_event} tokens on average, so ITL is estimated; --continuous-usage makes the server count \
+             them"
         )
     })
+}
+
+/// From so many output tokens for each token event on, some may have been hidden.
+const HIDDEN: f64 = 1.1;
+
+/// Where tokens may have been hidden, whether TPOT is another than the server's own time per token: by over 10 %. `None`
+/// where one of them is not known.
+fn differs(summary: &Summary, server_ms: Option<f64>) -> Option<bool> {
+    let ratio = summary.latency.tpot.as_ref()?.mean / server_ms?;
+    Some(!(0.9..=1.1).contains(&ratio))
+}
+
+fn other_pace(summary: &Summary, server_ms: Option<f64>) -> Option<String> {
+    let latency = &summary.latency;
+    let is_other = differs(summary, server_ms)? && latency.tokens_per_event? >= HIDDEN;
+    let why = match latency.tpot_source? {
+        TpotSource::Assumed => {
+            "tokens were hidden that TPOT and ITL take for parts of the events shown, or else"
+        }
+        _ => "either replies of unlike speed were of unlike length, or",
+    };
+    is_other.then_some(format!(
+        "there were {} output tokens for each event, and TPOT, {} ms on average, is not the server's own time per token of \
+         {} ms: {why} the server had other traffic, or this client was late",
+        significant(latency.tokens_per_event?),
+        significant(latency.tpot.as_ref()?.mean),
+        significant(server_ms?)
+    ))
 }
 
 fn joined_events(summary: &Summary) -> Option<String> {
@@ -249,7 +315,7 @@ mod tests {
     }
 
     fn check(summary: &Summary, want: &str) {
-        let said = remarks(&load(), summary);
+        let said = remarks(&load(), summary, None);
         assert!(said.iter().any(|line| line.contains(want)), "{want:?} not in {said:#?}");
     }
 
@@ -267,7 +333,8 @@ mod tests {
     fn too_few_requests_are_said_to_be_few() {
         for (count, is_few) in [(100, true), (300, true), (367, true), (368, false)] {
             let summary = summary(count, 0);
-            let is_said = remarks(&load(), &summary).iter().any(|line| line.contains("too few for the 95%"));
+            let is_said =
+                remarks(&load(), &summary, None).iter().any(|line| line.contains("too few for the 95%"));
             // said just where the report shows a dash
             let mut values = Samples::new(1);
             (1..=count).for_each(|value| values.add(value));
@@ -275,7 +342,7 @@ mod tests {
             assert_eq!((is_said, interval.high.is_none()), (is_few, is_few), "{count}");
         }
         check(&summary(7, 0), "20 threads for 7 requests");
-        assert_eq!(remarks(&load(), &summary(400, 0)), Vec::<String>::new());
+        assert_eq!(remarks(&load(), &summary(400, 0), None), Vec::<String>::new());
     }
 
     #[test]
@@ -301,5 +368,56 @@ mod tests {
         check(&vague, "3 replies had no usage");
         check(&vague, "ITL is estimated");
         check(&vague, "a read brought 4.00 events");
+    }
+
+    fn ten_ms() -> Option<Distribution> {
+        let mut values = Samples::new(1);
+        (0..100).for_each(|_| values.add(10));
+        values.into_distribution(1.0)
+    }
+
+    #[test]
+    fn tokens_that_made_no_event_are_called_so() {
+        let mut hidden = summary(400, 0);
+        (hidden.latency.tpot_unknown, hidden.latency.itl_unknown) = (Some(64), Some(64));
+        hidden.latency.tpot_source = Some(TpotSource::Unknown);
+        hidden.latency.itl_source = Some(ItlSource::Unknown);
+        hidden.latency.tokens_per_event = Some(2.57);
+        let said = |summary: &Summary, server_ms| remarks(&load(), summary, server_ms).join("\n");
+        let told = said(&hidden, Some(4.41));
+        assert!(
+            told.contains("TPOT and ITL of 64 replies are not known: tokens came that no event"),
+            "{told}"
+        );
+        assert!(told.contains("server's own time per token is 4.41 ms"), "{told}");
+        assert!(!told.contains("an event held"), "{told}");
+        (hidden.latency.tpot, hidden.latency.tpot_unknown) = (ten_ms(), Some(0));
+        hidden.latency.tpot_source = Some(TpotSource::Whole);
+        let told = said(&hidden, Some(10.2));
+        assert!(told.contains("ITL of 64 replies is not known"), "{told}");
+        assert!(!told.contains("not the server's own"), "{told}");
+        assert!(said(&hidden, Some(20.0)).contains("not the server's own time per token of 20.0 ms"));
+        // no usage is another remark's
+        let mut silent = summary(400, 0);
+        (silent.latency.tpot_unknown, silent.latency.itl_unknown) = (Some(9), Some(0));
+        silent.tokens.replies_without_usage = 9;
+        assert!(!said(&silent, None).contains("no event showed"));
+    }
+
+    #[test]
+    fn bundles_that_may_be_hidden_tokens_are_held_to_the_servers_own_time() {
+        let mut assumed = summary(400, 0);
+        assumed.latency.tpot = ten_ms();
+        (assumed.latency.tpot_unknown, assumed.latency.itl_unknown) = (Some(0), Some(0));
+        assumed.latency.tpot_source = Some(TpotSource::Assumed);
+        assumed.latency.itl_source = Some(ItlSource::Estimated);
+        assumed.latency.tokens_per_event = Some(2.0);
+        let said = |server_ms| remarks(&load(), &assumed, server_ms);
+        let [alone] = &said(None)[..] else { panic!("{:?}", said(None)) };
+        assert!(alone.contains("were some hidden instead, both would be too low. --cont"), "{alone}");
+        let [agrees] = &said(Some(9.5))[..] else { panic!("{:?}", said(Some(9.5))) };
+        assert!(agrees.contains("too low, but the server's own time per token agrees"), "{agrees}");
+        let [differs] = &said(Some(20.0))[..] else { panic!("{:?}", said(Some(20.0))) };
+        assert!(differs.contains("20.0 ms: tokens were hidden that TPOT and ITL take for"), "{differs}");
     }
 }

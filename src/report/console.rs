@@ -7,7 +7,7 @@ use super::table::{line, painted, print_table, table};
 use super::words::{
     LATE, UNKNOWN, count, goodput, judgement, late_lines, lateness, load, number, share, statistics, success,
 };
-use crate::analysis::{Judgement, Outcome, remarks};
+use crate::analysis::{Judgement, Outcome};
 use crate::health::{Health, StoodStill, Verdict};
 use crate::keeper::{self, Sighted};
 use crate::plan::shown_labels;
@@ -33,7 +33,7 @@ pub fn print_report(report: &Report, color: bool, out: &mut dyn Write) -> io::Re
     errors(summary, out)?;
     server(report, out)?;
     client(report, out)?;
-    let said = remarks(&report.plan.load, summary);
+    let said = report.remarks();
     section("What this says", said.iter().map(String::as_str), out)?;
     section("Warnings", report.warnings.iter().map(String::as_str), out)
 }

@@ -112,6 +112,19 @@ impl Report {
         self
     }
 
+    /// What its figures say, in sentences; see [`analysis::remarks`].
+    pub fn remarks(&self) -> Vec<String> {
+        analysis::remarks(&self.plan.load, &self.summary, self.server_time_per_token_ms())
+    }
+
+    /// The mean time of a token by the server's account. Its ITL is of steps, which are those of tokens unless it
+    /// speculates; then the mean of its times per token of a request stands in. `None` where it does not tell.
+    fn server_time_per_token_ms(&self) -> Option<f64> {
+        let window = &self.server.as_ref()?.window;
+        let times = if window.spec_decode.is_some() { &window.tpot_s } else { &window.itl_s };
+        Some(times.as_ref()?.mean_s? * 1e3).filter(|ms| *ms > 0.0)
+    }
+
     /// Whether a threshold failed; `strict` counts an inconclusive one as failed.
     pub fn breaks_threshold(&self, strict: bool) -> bool {
         self.thresholds.iter().any(|judged| judged.verdict.is_bad(strict))

@@ -600,7 +600,7 @@ fn a_starved_pool_is_counted_and_said() {
         near(rates.offered_requests_per_s, 10_000.0) && near(rates.sent_requests_per_s, 4.0),
         "{rates:?}"
     );
-    assert!(analysis::remarks(&load, &summary)[0].starts_with("19 of 20 requests were due when none"));
+    assert!(analysis::remarks(&load, &summary, None)[0].starts_with("19 of 20 requests were due when none"));
 }
 
 #[test]

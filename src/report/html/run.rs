@@ -9,7 +9,7 @@ use super::over_time::over_time;
 use super::svg::Chart;
 use super::table::{Columns, write_pairs, write_table};
 use super::words::show_time;
-use crate::analysis::{Outcome, remarks};
+use crate::analysis::Outcome;
 use crate::health::Verdict;
 use crate::report::Report;
 use crate::report::naming::{headline_e2e, headline_ttft, headline_words, is_open};
@@ -28,7 +28,7 @@ use crate::units::{show_count, show_counted, show_fine_ms, significant};
 pub fn write_run(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "<p class=\"load\">{}; {}</p>", Text(&load(report)), headline_words(report))?;
     tiles(report, out)?;
-    let said = remarks(&report.plan.load, &report.summary);
+    let said = report.remarks();
     list("What this says", &said, out)?;
     list("Warnings", &report.warnings, out)?;
     latencies(report, out)?;
