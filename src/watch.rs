@@ -89,7 +89,8 @@ impl<'a> Watch<'a> {
             Ok(window) => {
                 let mut warnings: Vec<String> =
                     window.warnings.iter().map(|warning| format!("server metrics: {warning}")).collect();
-                warnings.extend(disagreement(&window, succeeded, failed));
+                let finished = window.requests_finished;
+                warnings.extend(finished.and_then(|theirs| disagreement(theirs, succeeded, failed)));
                 let start_s = origin.since(self.began).as_secs_f64();
                 let gauges = self.gauges.into_inner().summary(start_s);
                 (Some(ServerSide { window, gauges }), warnings)
@@ -103,10 +104,12 @@ impl<'a> Watch<'a> {
 }
 
 /// The server's count of finished requests against ours.
-fn disagreement(window: &ServerWindow, succeeded: u64, failed: u64) -> Option<String> {
-    let theirs = window.requests_finished?;
+fn disagreement(theirs: u64, succeeded: u64, failed: u64) -> Option<String> {
     let reason = if theirs > succeeded + failed {
-        "it had other traffic, which is in its figures"
+        match theirs.checked_rem(succeeded) {
+            Some(0) => "it counts each choice (n, several prompts) for itself, or had other traffic too",
+            _ => "it had other traffic, which is in its figures",
+        }
     } else if theirs < succeeded {
         "it lost count of some"
     } else {
@@ -123,4 +126,24 @@ fn read(client: &Client, url: &str, timeout: Duration) -> Result<Reading, String
         return Err(format!("status {status}"));
     }
     Reading::parse(&String::from_utf8_lossy(&body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_count_than_ours_is_told_with_what_it_may_be() {
+        let check = |theirs, succeeded, failed, part: Option<&str>| {
+            let told = disagreement(theirs, succeeded, failed);
+            assert_eq!(told.is_some(), part.is_some(), "{told:?}");
+            assert!(told.unwrap_or_default().contains(part.unwrap_or_default()), "{theirs} {succeeded}");
+        };
+        check(64, 64, 0, None);
+        check(66, 64, 2, None);
+        check(65, 64, 0, Some("it had other traffic, which"));
+        check(3, 0, 0, Some("it had other traffic, which"));
+        check(63, 64, 0, Some("it lost count"));
+        check(128, 64, 0, Some("it counts each choice (n, several prompts) for itself"));
+    }
 }
