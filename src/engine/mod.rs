@@ -90,6 +90,9 @@ struct Floor<'a, 'b> {
     phases: Mutex<Phases>,
     /// From when on no request starts, where that is known before time says so.
     sent_all: OnceLock<Moment>,
+    /// Jobs that were begun, and how many there are in all, once the last has come to a worker.
+    begun: AtomicU64,
+    jobs: OnceLock<u64>,
     /// When the schedule of an open loop began.
     began: OnceLock<Moment>,
     /// When the run was seen to end before all had left.
@@ -146,6 +149,8 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
         setup,
         stop,
         phases: Mutex::new(load.phases()),
+        begun: AtomicU64::new(0),
+        jobs: OnceLock::new(),
         sent_all: OnceLock::new(),
         began: OnceLock::new(),
         stopped: OnceLock::new(),
@@ -295,11 +300,11 @@ fn work(
         // an arrival is never dropped, however late; a closed loop has none
         let started = setup.clock.now();
         let Some(phase) = job.phase.or_else(|| floor.phases.lock().admit(since_origin(started))) else {
+            // time has ended it
+            let _ = floor.sent_all.set(started);
             break;
         };
-        if job.is_last {
-            let _ = floor.sent_all.set(started);
-        }
+        floor.begins(&job, started);
         let due = was_due.unwrap_or(started);
         floor.in_flight.fetch_add(1, Ordering::Relaxed);
         station.since.store(started.as_nanos(), Ordering::Relaxed);
@@ -312,8 +317,6 @@ fn work(
             return;
         }
     }
-    // where time ended it, or the last one has said so before
-    let _ = floor.sent_all.set(setup.clock.now());
 }
 
 /// Phases count from any fixed origin.
@@ -322,6 +325,17 @@ fn since_origin(moment: Moment) -> Duration {
 }
 
 impl Floor<'_, '_> {
+    /// A job is begun: the last to be begun, which need not be the last in order, ends the sending.
+    fn begins(&self, job: &Job, now: Moment) {
+        if job.is_last {
+            let _ = self.jobs.set(job.id + 1);
+        }
+        let begun = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        if self.jobs.get().is_some_and(|jobs| begun >= *jobs) {
+            let _ = self.sent_all.set(now);
+        }
+    }
+
     /// Adds what this thread waited for a core.
     fn note_run_queue(&self) {
         if let Some(own) = RunQueue::of_this_thread() {
