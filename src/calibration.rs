@@ -13,6 +13,7 @@ use crate::backend::{Endpoint, Network, Settings};
 use crate::benchmark::{self, Run};
 use crate::clock::Stop;
 use crate::error::Error;
+use crate::health::Check;
 use crate::plan::{Extent, Load, Plan};
 use crate::record::{Record, Sink};
 use crate::sim::{Behavior, Simulator};
@@ -50,6 +51,7 @@ pub fn calibrate(plan: &Plan, stop: &Stop) -> Result<Option<Calibration>, Error>
     }
     replay.load = plan.load.to_string();
     replay.failed = report.summary.requests.failed;
+    replay.run_queue_wait_ms = report.health.value(Check::RunQueueWait);
     let served = simulator.served();
     let server_late = lateness(&served, replay.pace());
     Ok(Some(Calibration { probe, replay, accuracy: Accuracy::of(accounts.kept, &served), server_late }))

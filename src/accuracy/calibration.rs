@@ -65,6 +65,9 @@ pub struct Replay {
     pub gap: Duration,
     /// Requests that failed; they are in no error.
     pub failed: u64,
+    /// How long a thread that could run waited for a core, mean over its turns, ms; `None` if unknown.
+    #[serde(default)]
+    pub run_queue_wait_ms: Option<f64>,
 }
 
 impl Probe {
@@ -105,7 +108,14 @@ impl Replay {
                 events.min(1 + room.max(1))
             }
         };
-        Self { load: String::new(), tokens: tokens.clamp(1, MAX_MODEL_LEN), ttft, gap, failed: 0 }
+        Self {
+            load: String::new(),
+            tokens: tokens.clamp(1, MAX_MODEL_LEN),
+            ttft,
+            gap,
+            failed: 0,
+            run_queue_wait_ms: None,
+        }
     }
 
     /// The pace that the simulated server is to keep.

@@ -134,6 +134,11 @@ pub struct Evidence<'a> {
 }
 
 impl Health {
+    /// What a check found, in its unit; `None` where it cannot be known here, or does not apply.
+    pub fn value(&self, check: Check) -> Option<f64> {
+        self.checks.iter().find(|checked| checked.check == check)?.value
+    }
+
     /// Judges a run.
     pub fn judge(evidence: &Evidence<'_>, limits: &Limits) -> Self {
         let mut checks: Vec<Checked> =

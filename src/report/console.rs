@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use super::Report;
 use super::table::{line, painted, print_table, table};
 use super::words::{
-    LATE, UNKNOWN, count, goodput, judgement, late_lines, lateness, load, number, share, statistics, success,
+    LATE, UNKNOWN, count, easier_replay, goodput, judgement, late_lines, lateness, load, number, share,
+    statistics, success,
 };
 use crate::analysis::{Judgement, Outcome};
 use crate::health::{Health, StoodStill, Verdict};
@@ -301,7 +302,7 @@ fn client_share(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if report.plan.server.endpoint.is_tls() {
         row("", "the replay was without TLS", out)?;
     }
-    Ok(())
+    easier_replay(report).map_or(Ok(()), |told| row("", &told, out))
 }
 
 fn errors(summary: &Summary, out: &mut dyn Write) -> io::Result<()> {

@@ -1,12 +1,12 @@
 //! Figures, intervals, thresholds and goodput, in the words that all reports share; and what stands for none.
 
 use crate::analysis::{Figure, Judgement, Outcome};
-use crate::health::{Uncertain, uncertain};
+use crate::health::{Check, Uncertain, uncertain};
 use crate::report::Report;
 use crate::report::naming::is_open;
 use crate::stats::Interval;
 use crate::summary::{Distribution, STATISTICS, Statistic};
-use crate::units::{show_count, show_counted, show_share, significant};
+use crate::units::{show_count, show_counted, show_fine_ms, show_share, significant};
 
 /// What stands for an unknown figure.
 pub(crate) const UNKNOWN: &str = "–";
@@ -169,9 +169,36 @@ pub(super) fn goodput(report: &Report) -> Option<String> {
     Some(format!("{share}, {rate} requests/s: {good} met {slos}{at_best}{unjudged}"))
 }
 
+/// That a calibration's replay had an easier machine than the run: a thread waited for a core for longer in the run than
+/// twice what it did in the replay, by more than a fifth of a millisecond. `None` where it had not, or that is not known.
+pub(super) fn easier_replay(report: &Report) -> Option<String> {
+    let replay = report.calibration.as_ref()?.replay.run_queue_wait_ms?;
+    easier(replay, report.health.value(Check::RunQueueWait)?)
+}
+
+fn easier(replay: f64, run: f64) -> Option<String> {
+    let is_easier = run > 2.0 * replay && run > replay + 0.2;
+    is_easier.then(|| {
+        format!(
+            "the replay had an easier machine: its threads waited {} ms for a core on average, those of the run {} ms, so the \
+             client's share may be larger than this",
+            show_fine_ms(replay),
+            show_fine_ms(run)
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_replay_on_an_easier_machine_is_told_of() {
+        assert_eq!(easier(0.05, 0.2), None);
+        assert_eq!(easier(2.0, 3.9), None);
+        let told = easier(0.05, 4.0).expect("it was easier");
+        assert!(told.contains("waited 0.050 ms") && told.contains("those of the run 4.00 ms"), "{told}");
+    }
 
     #[test]
     fn a_share_is_a_percentage_and_all_else_has_its_unit() {

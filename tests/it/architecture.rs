@@ -30,10 +30,7 @@ const NEVER: &[(&str, &[&str])] = &[
         &["analysis", "backend", "engine", "health", "observe", "plan", "summary", "wire", "workload"],
     ),
     ("analysis", &["backend", "observe", "wire", "workload"]),
-    (
-        "calibration",
-        &["analysis", "cli", "health", "observe", "report", "selftest", "summary", "watch", "workload"],
-    ),
+    ("calibration", &["analysis", "cli", "observe", "report", "selftest", "summary", "watch", "workload"]),
     ("cli", &["analysis", "backend", "engine", "observe", "record", "summary", "watch", "workload"]),
     ("engine", &["health", "summary", "workload"]),
     ("health", &["backend", "observe", "record", "wire", "workload"]),

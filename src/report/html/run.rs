@@ -14,8 +14,8 @@ use crate::health::Verdict;
 use crate::report::Report;
 use crate::report::naming::{headline_e2e, headline_ttft, headline_words, is_open};
 use crate::report::words::{
-    LATE, UNKNOWN, count, goodput, late_lines, lateness, load, number, share, statistics, success,
-    threshold_lines, thresholds_in_short,
+    LATE, UNKNOWN, count, easier_replay, goodput, late_lines, lateness, load, number, share, statistics,
+    success, threshold_lines, thresholds_in_short,
 };
 use crate::summary::{Distribution, RetryAfter};
 use crate::text::printable;
@@ -262,7 +262,8 @@ fn client_share(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         })
         .collect();
     let caption = "Client's own share in ms, by a replay against a simulated server of this server's pace";
-    write_table(caption, Columns::Numbers, &["", "p50", "p99", "max"], &rows, out)
+    write_table(caption, Columns::Numbers, &["", "p50", "p99", "max"], &rows, out)?;
+    easier_replay(report).map_or(Ok(()), |told| writeln!(out, "<p>{}</p>", Text(&told)))
 }
 
 fn errors(report: &Report, out: &mut dyn Write) -> io::Result<()> {
