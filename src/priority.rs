@@ -4,6 +4,43 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+/// What is asked of the system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wanted {
+    /// High where the system allows it.
+    #[default]
+    Auto,
+    /// As all others.
+    Normal,
+    /// High; that it is refused is to be told.
+    High,
+}
+
+impl Wanted {
+    /// Its name in results and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Normal => "normal",
+            Self::High => "high",
+        }
+    }
+}
+
+impl FromStr for Wanted {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "normal" => Ok(Self::Normal),
+            "high" => Ok(Self::High),
+            _ => Err("unknown; write auto, normal or high".to_owned()),
+        }
+    }
+}
+
 /// How soon a thread is run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -16,44 +53,22 @@ pub enum Priority {
     High,
 }
 
-impl Priority {
-    /// Its name in results and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Normal => "normal",
-            Self::High => "high",
-        }
-    }
-}
-
-impl FromStr for Priority {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        match name {
-            "normal" => Ok(Self::Normal),
-            "high" => Ok(Self::High),
-            _ => Err("unknown; write normal or high".to_owned()),
-        }
-    }
-}
-
 /// What the threads of a run were given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Granted {
     /// What they ran with.
     pub priority: Priority,
-    /// Why it is not what was asked for; `None` where it is.
+    /// Why it is not high; `None` where it is, or was not to be.
     pub refused: Option<String>,
 }
 
 impl Granted {
     /// What a thread that asks for this is given: found out by asking.
-    pub fn of(asked: Priority) -> Self {
+    pub fn of(wanted: Wanted) -> Self {
         let is_granted = || std::thread::Builder::new().spawn(raise_this_thread);
-        match asked {
-            Priority::Normal => Self::default(),
-            Priority::High => match is_granted().map(|thread| thread.join().unwrap_or(Ok(()))) {
+        match wanted {
+            Wanted::Normal => Self::default(),
+            Wanted::Auto | Wanted::High => match is_granted().map(|thread| thread.join().unwrap_or(Ok(()))) {
                 Ok(Ok(())) => Self { priority: Priority::High, refused: None },
                 Ok(Err(why)) => Self { refused: Some(why), ..Self::default() },
                 Err(error) => Self { refused: Some(error.to_string()), ..Self::default() },

@@ -19,7 +19,7 @@ use crate::health::{Environment, Evidence, Health, Machine, StoodStill};
 use crate::heartbeat::{Heartbeat, Standstill};
 use crate::keeper::{self, Keeper};
 use crate::plan::{Draft, Extent, Given, Plan, ScheduleHash, defaults};
-use crate::priority::Granted;
+use crate::priority::{Granted, Wanted};
 use crate::record::Sink;
 use crate::report::{self, DetailLog, LOG_SCHEMA, LogHead, OutputFile, RecordLog, Report, SCHEMA, Tool};
 use crate::secret::{self, Secret};
@@ -132,7 +132,11 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
     let schedule = schedule(plan, complete, succeeded.saturating_add(failed));
     let (server, watched) =
         watch.map_or((None, vec![]), |watch| watch.end(succeeded, failed, origin, run.stop));
-    let warnings = plan.server.warnings().into_iter().chain(watched).collect();
+    let refused = health.client_priority.as_ref().and_then(|granted| granted.refused.as_ref());
+    let refused = refused.filter(|_| plan.client_priority == Wanted::High);
+    let refused =
+        refused.map(|why| format!("--client-priority high was refused: {why}; it takes CAP_SYS_NICE"));
+    let warnings = plan.server.warnings().into_iter().chain(watched).chain(refused).collect();
     Ok(Report {
         schema: SCHEMA,
         tool: Tool::THIS,

@@ -13,7 +13,7 @@ use crate::arrivals::Shape;
 use crate::error::Mistake;
 use crate::health;
 use crate::keeper;
-use crate::priority::Priority;
+use crate::priority;
 use crate::secret::Secret;
 use crate::summary::Slo;
 use crate::wire::Dialect;
@@ -129,7 +129,7 @@ pub struct Draft {
     /// Whether the client looks at each segment that comes in.
     pub keeper: Option<Given<keeper::Mode>>,
     /// How soon its threads are to be run.
-    pub client_priority: Option<Given<Priority>>,
+    pub client_priority: Option<Given<priority::Wanted>>,
     /// Whether to find out the client's own share before each run; no plan knows of it.
     pub calibrate: Option<bool>,
     pub max_tokens: Option<Given<u64>>,

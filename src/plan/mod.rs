@@ -39,7 +39,7 @@ use crate::arrivals::{Arrivals, Shape};
 use crate::backend::{Destination, Network, Settings};
 use crate::health;
 use crate::keeper;
-use crate::priority::Priority;
+use crate::priority;
 use crate::secret::{self, Secret};
 use crate::summary::Full;
 pub use crate::summary::Slo;
@@ -121,7 +121,7 @@ pub struct Plan {
     pub keeper: keeper::Mode,
     /// How soon the client's threads are to be run; likewise.
     #[serde(default)]
-    pub client_priority: Priority,
+    pub client_priority: priority::Wanted,
     /// How much is asked at once, and for how long.
     pub load: Load,
     /// Whether a thread of a closed loop pauses before its next request when no byte of the last one could leave; no part of

@@ -22,7 +22,7 @@ pub use trial::{run, this_program};
 use crate::accuracy::{Accuracy, Pace, Spread};
 use crate::health::Environment;
 use crate::keeper;
-use crate::priority::Priority;
+use crate::priority;
 use crate::units::as_seconds;
 
 /// What a self-test is to try.
@@ -51,7 +51,7 @@ pub struct Client {
     pub keeper: keeper::Mode,
     /// The priority that its threads ask for.
     #[serde(rename = "client_priority")]
-    pub priority: Priority,
+    pub priority: priority::Wanted,
 }
 
 impl Client {

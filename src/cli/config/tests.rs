@@ -95,7 +95,7 @@ fn keys_of_our_own_are_read() {
     assert_eq!((draft.unique_prompts, draft.fail_on_length), (Some(false), Some(true)));
     assert!(value(draft.save_responses));
     assert_eq!(value(draft.keeper), crate::keeper::Mode::On);
-    assert_eq!(value(draft.client_priority), crate::priority::Priority::High);
+    assert_eq!(value(draft.client_priority), crate::priority::Wanted::High);
     assert_eq!(draft.calibrate, Some(true));
     assert_eq!(Value::Object(value(draft.extra_body)), serde_json::json!({"top_p": 0.9, "stop": null}));
     assert_eq!(value(draft.duration), Duration::from_secs(90));

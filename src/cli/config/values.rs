@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::arrivals::Shape;
 use crate::keeper::Mode;
 use crate::plan::{ArrivalName, Extent, Slo, Threshold};
-use crate::priority::Priority;
+use crate::priority::Wanted;
 use crate::text::printable;
 use crate::units::{Rate, parse_duration, parse_share};
 use crate::wire::Dialect;
@@ -162,8 +162,8 @@ pub fn keeper(raw: &RawValue) -> Result<Mode, String> {
     name(raw, "write \"auto\", \"on\" or \"off\"")
 }
 
-pub fn priority(raw: &RawValue) -> Result<Priority, String> {
-    name(raw, "write \"normal\" or \"high\"")
+pub fn priority(raw: &RawValue) -> Result<Wanted, String> {
+    name(raw, "write \"auto\", \"normal\" or \"high\"")
 }
 
 /// A duration that may be 0.
