@@ -65,7 +65,7 @@ pub struct Granted {
 impl Granted {
     /// What a thread that asks for this is given: found out by asking.
     pub fn of(wanted: Wanted) -> Self {
-        let is_granted = || std::thread::Builder::new().spawn(raise_this_thread);
+        let is_granted = || std::thread::Builder::new().name("priority".to_owned()).spawn(raise_this_thread);
         match wanted {
             Wanted::Normal => Self::default(),
             Wanted::Auto | Wanted::High => match is_granted().map(|thread| thread.join().unwrap_or(Ok(()))) {

@@ -54,7 +54,7 @@ fn with<R>(f: impl FnOnce(&mut Account) -> R) -> R {
 
 /// Whether the system keeps such an account.
 pub fn is_known() -> bool {
-    with(|account| account.schedstat.is_some())
+    with(|account| account.counted().is_some())
 }
 
 /// This thread is about to send a request.
@@ -85,7 +85,7 @@ pub fn look() {
 pub fn busy(now: Moment, beats: &Beats) -> Option<Duration> {
     with(|account| {
         let Look { at, busy } = account.looked;
-        Some(account.counted()?.saturating_sub(busy) + beats.stood_still(at, now) + SLACK)
+        Some(account.counted()?.saturating_sub(busy) + beats.may_have_stood(at, now) + SLACK)
     })
 }
 
@@ -122,7 +122,11 @@ impl Account {
     fn counted(&self) -> Option<Duration> {
         let mut text = [0; 96];
         let length = self.schedstat.as_ref()?.read_at(&mut text, 0).ok()?;
-        let waited = RunQueue::parse(std::str::from_utf8(&text[..length]).ok()?)?.waited;
+        // a kernel that keeps no account says 0 turns of a thread that runs
+        let RunQueue { waited, turns } = RunQueue::parse(std::str::from_utf8(&text[..length]).ok()?)?;
+        if turns == 0 {
+            return None;
+        }
         // schedstat has that too, but not the present turn
         let ran = Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).ok()?);
         Some(waited + ran)

@@ -324,6 +324,9 @@ impl Line {
     pub fn put_back(&mut self, bytes: &[u8]) {
         self.input[..bytes.len()].copy_from_slice(bytes);
         self.unread = 0..bytes.len();
+        // they were read and counted before
+        self.batch = Batch::default();
+        self.is_counted = true;
     }
 
     /// Reads a chunked body to its end and hands out its data, once a read, in place, with the moment it came in.
@@ -367,8 +370,13 @@ impl Line {
             if self.unread.is_empty() && self.receive()? == 0 {
                 return Err(cut());
             }
-            let unread = self.unread.len();
-            let taken = usize::try_from(left).map_or(unread, |left| left.min(unread));
+            let unread = usize::try_from(left).map_or(self.unread.len(), |left| left.min(self.unread.len()));
+            let is_at_once = self.batch.is_at_once();
+            if !is_at_once && unread as u64 == left && self.has_end() {
+                self.batch.doubt();
+            }
+            // events of a stream that says its length may have come apart
+            let taken = if is_at_once { unread } else { event_end(&self.unread()[..unread]) };
             let arrival = self.arrival_of_next(taken);
             on_data(arrival, &self.unread()[..taken]);
             self.take(taken);
@@ -429,6 +437,15 @@ fn no_chunked_coding(why: &str) -> Error {
     Error::Io(io::Error::new(ErrorKind::InvalidData, why))
 }
 
+/// The end of the first event of a stream, or of all there is.
+pub fn event_end(bytes: &[u8]) -> usize {
+    let blank_line = |line_end: &[u8]| {
+        let at = bytes.windows(line_end.len()).position(|window| window == line_end);
+        at.map(|at| at + line_end.len())
+    };
+    [blank_line(b"\n\n"), blank_line(b"\r\n\r\n")].into_iter().flatten().min().unwrap_or(bytes.len())
+}
+
 /// Time left at `now` for a read or write that `began`, and what it means when it runs out.
 fn budget(now: Moment, began: Moment) -> (Duration, Cause) {
     note(|marks| {
@@ -462,4 +479,22 @@ fn gave_up(error: io::Error, phase: Phase, cause: Cause) -> Error {
     }
     note_io(phase, &error);
     Error::Io(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_ends_with_its_blank_line() {
+        for (bytes, want) in [
+            ("data: a\n\ndata: b\n\n", 9),
+            ("data: a\r\n\r\ndata: b\n\n", 11),
+            ("data: a\n", 8),
+            ("\n\n", 2),
+            ("", 0),
+        ] {
+            assert_eq!(event_end(bytes.as_bytes()), want, "{bytes:?}");
+        }
+    }
 }

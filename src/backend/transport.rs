@@ -19,7 +19,7 @@ use ureq::{Error, Timeout};
 
 use super::batch::Witnesses;
 use super::buffers::GrowingBuffers;
-use super::line::{Line, SharedLine};
+use super::line::{Line, SharedLine, event_end};
 use super::marks::{Cause, Phase, note, note_io};
 use super::network::{Network, host_and_port};
 use super::proxy::Proxy;
@@ -294,12 +294,6 @@ impl HeadEnd {
     }
 }
 
-/// The end of the first event of a stream, or of all there is.
-fn event_end(bytes: &[u8]) -> usize {
-    let blank_line = bytes.windows(2).position(|two| two == b"\n\n");
-    blank_line.map_or(bytes.len(), |at| at + 2)
-}
-
 /// Finds the end of a TLS record (RFC 8446, section 5.1), wherever records are cut.
 #[derive(Debug, Default)]
 struct RecordEnd {
@@ -370,13 +364,6 @@ mod tests {
             let mut end = RecordEnd::default();
             assert_eq!(end.pass(&records[..cut]) + end.pass(&records[cut..]), records.len());
             assert_eq!((end.left, end.come), (0, 0));
-        }
-    }
-
-    #[test]
-    fn an_event_ends_with_its_blank_line() {
-        for (bytes, want) in [("data: a\n\ndata: b\n\n", 9), ("data: a\n", 8), ("\n\n", 2), ("", 0)] {
-            assert_eq!(event_end(bytes.as_bytes()), want, "{bytes:?}");
         }
     }
 

@@ -78,6 +78,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
 
     let watch = run.server_metrics.then(|| Watch::begin(&client, &plan.server.endpoint.url));
     let (started, began, before) = (Date::now(), SystemClock.now(), Machine::now());
+    let stood_before = heart.beats().stood_in_all().unwrap_or_default();
     let mut tally = Tally::new(plan.load.full()).with_slos(&plan.slos);
     let mut sinks: Vec<&mut dyn Sink> = vec![&mut tally];
     if let Some(log) = run.record_log {
@@ -111,7 +112,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
     let origin = tally.origin().unwrap_or(began);
     let mut summary = tally.into_summary();
     summary.backoff = threads.paused.map(|paused| Backoff::new(paused, plan.load.threads, wall));
-    let standstills = heart.beats().standstills();
+    let (standstills, stood_in_all) = (heart.beats().standstills(), heart.beats().stood_in_all());
     let evidence = Evidence {
         before,
         after,
@@ -120,7 +121,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         threads: plan.load.threads.get(),
         has_rate: plan.load.has_rate(),
         run_queue: threads.run_queue,
-        stood_still: Some(standstills.iter().map(|one| one.until.since(one.from)).sum()),
+        stood_still: stood_in_all.map(|all| all.saturating_sub(stood_before)),
         summary: &summary,
     };
     let health = Health {
@@ -162,10 +163,9 @@ fn keeper(plan: &Plan) -> Result<Result<Keeper, String>, Error> {
     if plan.keeper == keeper::Mode::Off {
         return Ok(Err("it was not asked for".to_owned()));
     }
-    if plan.server.network.unix_socket.is_some() && plan.keeper == keeper::Mode::Auto {
-        return Ok(Err("nothing passes a network on the way to a Unix socket".to_owned()));
-    }
-    match Keeper::start() {
+    let has_network = plan.server.network.unix_socket.is_none();
+    let no_network = || Err("nothing passes a network on the way to a Unix socket".to_owned());
+    match if has_network { Keeper::start() } else { no_network() } {
         Err(why) if plan.keeper == keeper::Mode::On => Err(Error::Server(format!("--keeper on: {why}"))),
         keeper => Ok(keeper),
     }

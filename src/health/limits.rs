@@ -102,8 +102,8 @@ const fn uncertain(check: Check, name: &'static str, time: &'static str) -> Know
         Unit::Share,
         (0.02, 0.2),
         time,
-        "this client read late; give it free cores, fewer threads or --client-priority high, or let it keep the kernel's \
-         stamps apart with --keeper on, which needs CAP_NET_RAW",
+        "this client read late, and no keeper saw the segments apart (--keeper on needs CAP_NET_RAW); give it free cores, \
+         fewer threads or --client-priority high",
     )
 }
 

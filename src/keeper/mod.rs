@@ -15,7 +15,7 @@ mod tap;
 mod tap;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -50,6 +50,11 @@ struct Seen {
     taps: Taps,
     connections: Connections,
     packets: u64,
+    claims: u64,
+    /// Claims of connections whose beginning was not seen.
+    unseen: u64,
+    /// Why a server could not be looked at, the last time.
+    problem: Option<String>,
 }
 
 /// A connection's two ends: this client's, and the server's.
@@ -109,6 +114,10 @@ struct Progress {
 /// What a keeper has seen so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sighted {
+    /// Connections that were made.
+    pub connections: u64,
+    /// Those whose packets do not come past, or whose beginning was lost: their moments are known as without a keeper.
+    pub unseen_connections: u64,
     /// Packets of the servers under load.
     pub packets: u64,
     /// Packets for which there was no room, so that their moments are not known.
@@ -170,7 +179,17 @@ impl Account {
     /// Of a run with this keeper, or without one for this reason.
     pub fn of(keeper: &Result<Keeper, String>) -> Self {
         match keeper {
-            Ok(keeper) => Self { is_on: true, why_not: None, sighted: keeper.sighted() },
+            Ok(keeper) => {
+                let sighted = keeper.sighted();
+                // it was there, and saw none of what it was there for
+                let is_blind = sighted.connections > 0 && sighted.unseen_connections == sighted.connections;
+                let why_not = is_blind.then(|| {
+                    let problem = keeper.0.seen.lock().problem.clone();
+                    problem
+                        .unwrap_or_else(|| "the packets of these connections do not come past it".to_owned())
+                });
+                Self { is_on: !is_blind, why_not, sighted }
+            }
             Err(why) => Self { why_not: Some(why.clone()), ..Self::default() },
         }
     }
@@ -191,7 +210,14 @@ impl Keeper {
     /// # Errors
     /// Why this system does not let it.
     pub fn start() -> Result<Self, String> {
-        let seen = Seen { taps: Taps::new()?, connections: Connections::default(), packets: 0 };
+        let seen = Seen {
+            taps: Taps::new()?,
+            connections: Connections::default(),
+            packets: 0,
+            claims: 0,
+            unseen: 0,
+            problem: None,
+        };
         let shared = Arc::new(Shared { seen: Mutex::new(seen), emptier: Mutex::new(None) });
         let (end, ended) = bounded::<()>(0);
         let of_thread = Arc::downgrade(&shared);
@@ -202,7 +228,7 @@ impl Keeper {
             while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 let Some(shared) = of_thread.upgrade() else { return };
                 let mut seen = shared.seen.lock();
-                seen.take_in();
+                seen.tidy();
                 pause = if seen.taps.room_bytes() >= MUCH_ROOM { EMPTY_EVERY } else { EMPTY_OFTEN };
             }
         };
@@ -217,7 +243,12 @@ impl Keeper {
     /// # Errors
     /// Why the system does not let it.
     pub fn watch(&self, server: SocketAddr) -> Result<(), String> {
-        self.0.seen.lock().taps.add(server)
+        let mut seen = self.0.seen.lock();
+        let added = seen.taps.add(server);
+        if let Err(problem) = &added {
+            seen.problem = Some(problem.clone());
+        }
+        added
     }
 
     /// A connection that was made just now: this client's end, and the server's.
@@ -226,8 +257,10 @@ impl Keeper {
         let progress = Arc::<Progress>::default();
         let mut seen = self.0.seen.lock();
         seen.take_in();
-        if let Some(connection) = seen.connections.get(ends) {
-            connection.owner = Some(Arc::clone(&progress));
+        seen.claims += 1;
+        match seen.connections.get(ends) {
+            Some(connection) => connection.owner = Some(Arc::clone(&progress)),
+            None => seen.unseen += 1,
         }
         Claim { keeper: self.clone(), ends, progress }
     }
@@ -236,7 +269,9 @@ impl Keeper {
     pub fn sighted(&self) -> Sighted {
         let mut seen = self.0.seen.lock();
         seen.take_in();
-        Sighted { packets: seen.packets, lost: seen.taps.lost(), room_bytes: seen.taps.room_bytes() }
+        let Seen { taps, packets, claims, unseen, .. } = &*seen;
+        let (lost, room_bytes) = (taps.lost(), taps.room_bytes());
+        Sighted { connections: *claims, unseen_connections: *unseen, packets: *packets, lost, room_bytes }
     }
 }
 
@@ -252,21 +287,31 @@ impl Drop for Shared {
     }
 }
 
-/// An address as the packets bear it.
+/// An address as the packets bear it: who connects to no address in particular comes to this machine.
 fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+    let ip = match address.ip().to_canonical() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 impl Seen {
     /// Takes in all packets that wait.
     fn take_in(&mut self) {
-        let Self { taps, connections, packets } = self;
+        let Self { taps, connections, packets, .. } = self;
         taps.take(&mut |packet, at| {
             *packets += 1;
             note(connections, &packet, at);
         });
+    }
+
+    /// The same, and forgets what nobody will ask for.
+    fn tidy(&mut self) {
+        self.take_in();
         let now = SystemClock.now();
-        connections.retain(|_, connection| {
+        self.connections.retain(|_, connection| {
             let Some(owner) = &connection.owner else { return now.since(connection.made) < UNCLAIMED };
             connection.replies.forget(owner.read.load(Ordering::Relaxed));
             connection.requests.forget(owner.written.load(Ordering::Relaxed));
@@ -278,13 +323,22 @@ impl Seen {
 /// Notes a packet; `at` is `None` where its moment cannot be known.
 fn note(connections: &mut Connections, packet: &Packet, at: Option<Moment>) {
     if packet.is_syn_ack {
+        let ends = (packet.to, packet.from);
+        let first = packet.sequence.wrapping_add(1);
+        if connections
+            .get(ends)
+            .is_some_and(|known| known.owner.is_some() && known.replies.begins_with(first))
+        {
+            // it was sent again
+            return;
+        }
         let connection = Connection {
-            replies: Stream::new(packet.sequence.wrapping_add(1)),
+            replies: Stream::new(first),
             requests: Stream::new(packet.acknowledged),
             owner: None,
             made: SystemClock.now(),
         };
-        connections.insert((packet.to, packet.from), connection);
+        connections.insert(ends, connection);
         return;
     }
     let Some(at) = at.filter(|_| packet.bytes > 0) else { return };

@@ -36,6 +36,11 @@ impl Stream {
         Self { first, until: 0, known: VecDeque::new(), ahead: BTreeMap::new() }
     }
 
+    /// Whether its byte 0 has this sequence number.
+    pub fn begins_with(&self, first: u32) -> bool {
+        self.first == first
+    }
+
     /// A segment came past: so many bytes from this sequence number on. What had come before keeps its moment.
     pub fn note(&mut self, sequence: u32, bytes: u32, at: Moment) {
         let Some(from) = self.position(sequence) else { return };
@@ -106,18 +111,17 @@ impl Stream {
 
     /// All before this byte has come, so that what is missing of it never will.
     fn skip_to(&mut self, byte: u64) {
-        while self.until < byte {
-            let next = self.ahead.first_entry().filter(|next| *next.key() < byte);
-            let Some(piece) = next.map(|next| next.remove()) else {
-                self.until = byte;
-                return;
-            };
+        loop {
+            // what joins on to it is in order now, too
+            let next = self.ahead.first_entry().filter(|next| *next.key() <= byte.max(self.until));
+            let Some(piece) = next.map(|next| next.remove()) else { break };
             if piece.to > self.until {
-                // in front of it is a hole
+                // in front of it may be a hole
                 self.until = self.until.max(piece.from);
                 self.append(piece);
             }
         }
+        self.until = self.until.max(byte);
     }
 
     /// When the segment came that holds this byte; `None` if it was not seen.
@@ -188,6 +192,13 @@ mod tests {
         assert_eq!(stream.parts(0..40), [(30, None), (40, Some(at(4)))]);
         stream.note(FIRST.wrapping_add(40), 2, at(6));
         assert_eq!((stream.at(41), stream.at(3)), (Some(at(6)), None));
+    }
+
+    #[test]
+    fn what_joins_on_to_what_was_forgotten_is_known() {
+        let mut stream = stream(&[(0, 10, 1), (15, 10, 3)]);
+        stream.forget(15);
+        assert_eq!(stream.at(15), Some(at(3)));
     }
 
     proptest! {

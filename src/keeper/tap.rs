@@ -71,8 +71,9 @@ impl Taps {
         if self.servers.len() >= MOST_SERVERS {
             return Err(format!("it looks at {MOST_SERVERS} addresses at most"));
         }
+        self.add_new(server).map_err(|error| format!("no packet socket for {server}: {error}"))?;
         self.servers.push(server);
-        self.add_new(server).map_err(|error| format!("no packet socket for {server}: {error}"))
+        Ok(())
     }
 
     fn add_new(&mut self, server: SocketAddr) -> io::Result<()> {
@@ -206,6 +207,8 @@ fn interface_to(server: SocketAddr) -> io::Result<LinkAddr> {
     let name = &name
         .ok_or_else(|| io::Error::other("no interface has the address to reach it from"))?
         .interface_name;
+    // an address may have a label of its own, such as eth0:1
+    let name = name.split(':').next().unwrap_or(name);
     // bears the interface's number, and as protocol 0, which leaves the socket's as it is
     let link = all.iter().filter(|of| of.interface_name == *name);
     let link = link.filter_map(|of| of.address?.as_link_addr().copied()).next();

@@ -187,12 +187,15 @@ fn wait(mut process: Process, stops: bool, stop: &Stop) -> io::Result<Option<Str
         };
         std::thread::Builder::new().name("client-words".to_owned()).spawn_scoped(scope, listen)?;
         let (over, is_over) = bounded(0);
-        let id = Pid::from_raw(i32::try_from(process.0.id()).unwrap_or_default());
-        let stopper = stops.then(|| scope.spawn(move || stop_at_random(id, &is_over)));
+        let id = Pid::from_raw(i32::try_from(process.0.id()).expect("process numbers are of this size"));
+        let stopper = stops.then(|| {
+            let body = move || stop_at_random(id, &is_over);
+            std::thread::Builder::new().name("client-stops".to_owned()).spawn_scoped(scope, body)
+        });
         // before the process is waited for: until then nobody else has its number
         let end_stops = move || {
             drop(over);
-            stopper.map(|stopper| stopper.join())
+            stopper.and_then(Result::ok).map(|stopper| stopper.join())
         };
         select! {
             recv(told) -> words => {

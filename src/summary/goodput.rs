@@ -165,7 +165,7 @@ pub struct Goodput {
 pub struct GoodputAtBest {
     /// Those that are good for certain, and those that may be.
     pub good: u64,
-    /// `good` ÷ (succeeded + failed), from 0 to 1; `None` when there was neither.
+    /// `good` ÷ those that could be judged, from 0 to 1; `None` when there was none.
     pub share: Option<f64>,
     /// `good` ÷ the run's duration; `None` without a duration.
     pub requests_per_s: Option<f64>,

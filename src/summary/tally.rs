@@ -350,7 +350,8 @@ impl Tally {
     fn add_itl(&mut self, record: &Record) {
         let (source, itl) = record.itl();
         let gaps = record.token_events.len().saturating_sub(1) as u64;
-        self.late.gaps += gaps;
+        // of each choice by itself, as those that are not known are
+        self.late.gaps += record.gaps().count() as u64;
         if record.is_exact() {
             record.gaps().for_each(|gap| self.times.inter_event.add_known(gap, 1));
             itl.for_each(|(latency, tokens)| self.times.itl.add_known(latency, tokens));

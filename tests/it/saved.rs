@@ -173,7 +173,7 @@ fn every_format_tells_both_ends_of_what_a_late_client_does_not_know() {
     let log = log_of_a_late_client(20);
     let cut = log.lines().filter(|line| !line.starts_with("{\"end\"")).map(|line| format!("{line}\n"));
     fs::write(folder.path().join("cut.jsonl"), cut.collect::<String>()).expect("writable");
-    let said = "TTFT p99 is known only to lie between 50.0 and 320 ms (84.4%, above 20.0%): this client read late; give it";
+    let said = "TTFT p99 is known only to lie between 50.0 and 320 ms (84.4%, above 20.0%): this client read late, and";
     let cut = run(folder.path(), &["report", "cut.jsonl"]);
     assert!(out(&cut).contains("INVALID") && out(&cut).contains(said), "{}", out(&cut));
 
