@@ -12,6 +12,6 @@ pub use compare::{Change, Comparison, Method, RUNS_FOR_A_TEST, Row, Side};
 pub use estimate::{Estimate, OtherEnd, estimate};
 pub use remarks::remarks;
 pub use repeats::{Spread, spreads};
-pub use sweep::{Point, Sweep};
+pub use sweep::{GOOD_ENOUGH, Point, Ran, Sweep};
 pub use threshold::{Figure, Judgement, Outcome, judge};
 pub use trend::{Latest, Segment, Shift, Trend};

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::Report;
+use crate::analysis::Outcome;
 use crate::summary::{Distribution, Latency, STATISTICS, Summary};
 
 /// Writes a header and a row for each report. Unknown is an empty cell. Each label that a report bears has a column.
@@ -64,6 +65,7 @@ fn cells(report: &Report, labels: &BTreeSet<&str>) -> Vec<(String, String)> {
     row.text("arrivals", &plan.load.arrivals.as_ref().map(ToString::to_string).unwrap_or_default());
     row.text("schedule_hash", report.schedule.as_ref().map_or("", |schedule| &schedule.hash));
     row.lower_ends(&summary.latency);
+    row.limits(report);
     for name in labels {
         let value = plan.labels.get(*name).map_or("", String::as_str);
         row.text(&format!("label_{name}"), value);
@@ -119,6 +121,19 @@ impl Row {
         self.distribution("lag_ms", latency.lag.as_ref());
         self.distribution("tpot_ms", latency.tpot.as_ref());
         self.distribution("itl_ms", latency.itl.as_ref());
+    }
+
+    /// What came of goodput and thresholds, and whether this client can be believed.
+    fn limits(&mut self, report: &Report) {
+        let goodput = report.summary.goodput;
+        self.number("goodput", goodput.and_then(|goodput| goodput.share));
+        self.number("goodput_requests_per_s", goodput.and_then(|goodput| goodput.requests_per_s));
+        for outcome in [Outcome::Passed, Outcome::Failed, Outcome::Inconclusive] {
+            let of = || report.thresholds.iter().filter(|judged| judged.verdict == outcome).count();
+            let count = (!report.thresholds.is_empty()).then(of);
+            self.number(&format!("thresholds_{}", outcome.name()), count);
+        }
+        self.text("health", report.health.verdict.name());
     }
 
     /// Where this client was late.

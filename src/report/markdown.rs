@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::Report;
+use super::limits::{LimitColumns, best_point, sweep};
 use super::naming::{headline_e2e, headline_ttft, headline_words, is_open, run_names};
 use super::words::{
     LATE, UNKNOWN, goodput, late_lines, load, number, success, threshold_lines, thresholds_in_short,
@@ -27,7 +28,7 @@ pub fn write_markdown(
     match reports {
         [] => writeln!(out, "### vllm-loadgen\n\nNo run was made."),
         [one] => write_one(one, out),
-        several => write_several(several, &run_names(kind, several, files), out),
+        several => write_several(kind, several, &run_names(kind, several, files), out),
     }
 }
 
@@ -54,10 +55,17 @@ fn write_one(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     manifest(report, out)
 }
 
-fn write_several(reports: &[Report], names: &[String], out: &mut dyn Write) -> io::Result<()> {
+fn write_several(
+    kind: SuiteKind,
+    reports: &[Report],
+    names: &[String],
+    out: &mut dyn Write,
+) -> io::Result<()> {
     writeln!(out, "### vllm-loadgen: {} runs side by side\n", reports.len())?;
     let mut head = vec!["run", "client", "success", "completions/s", "output tokens/s"];
     head.extend(["E2E p50", "E2E p99", "TTFT p50", "TTFT p99", "ITL p50", "ITL p99"]);
+    let limits = LimitColumns::of(reports);
+    head.extend(limits.heads());
     let is_labelled = reports.iter().any(|report| !report.plan.labels.is_empty());
     if is_labelled {
         head.push("labels");
@@ -77,6 +85,7 @@ fn write_several(reports: &[Report], names: &[String], out: &mut dyn Write) -> i
             cells.push(number(distribution.map(|d| d.median)));
             cells.push(number(distribution.map(|d| d.percentiles.p99)));
         }
+        cells.extend(limits.cells(report));
         if is_labelled {
             cells.push(code(&shown_labels(&report.plan.labels)));
         }
@@ -89,6 +98,10 @@ fn write_several(reports: &[Report], names: &[String], out: &mut dyn Write) -> i
         _ => "from when a request was due in open loops, from when it was sent in closed ones",
     };
     writeln!(out, "\nTimes in ms of successful requests; E2E and TTFT {words}.\n")?;
+    let best = best_point(&sweep(kind, reports), |best| format!("**{}**", code(&names[best])));
+    if !best.is_empty() {
+        writeln!(out, "{}.\n", best[..best.len() - 1].join(". "))?;
+    }
     let simulated = reports.iter().zip(names).filter(|(report, _)| report.plan.simulated.is_some());
     let simulated: Vec<_> = simulated.map(|(_, name)| code(name)).collect();
     if !simulated.is_empty() {

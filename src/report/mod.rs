@@ -12,6 +12,7 @@ mod file;
 mod html;
 mod json;
 mod junit;
+mod limits;
 mod markdown;
 mod naming;
 mod progress;

@@ -4,23 +4,25 @@ use std::io::{self, Write};
 use std::num::NonZeroU64;
 
 use super::Report;
+use super::limits::{LimitColumns, best_point, sweep};
 use super::table::{print_table, table};
 use super::words::{UNKNOWN, count, efficiency, interval, number, shown};
-use crate::analysis::{Sweep, spreads};
+use crate::analysis::spreads;
 use crate::plan::{Metric, Quantity, Stat, SuiteKind};
 use crate::summary::Distribution;
 use crate::text::printable;
-use crate::units::{show_count, show_counted, significant};
+use crate::units::{show_count, show_counted};
 
 /// Writes several runs side by side, with the best point where threads were swept.
 ///
 /// # Errors
 /// Those of the writer.
 pub fn print_sweep(kind: SuiteKind, reports: &[Report], out: &mut dyn Write) -> io::Result<()> {
-    let sweep = Sweep::new(kind, reports.iter().map(|report| (&report.plan.load, &report.summary)));
+    let (sweep, limits) = (sweep(kind, reports), LimitColumns::of(reports));
     let by_threads = kind == SuiteKind::Threads;
     let mut head = vec!["completions", "threads", "ok", "failed", "completions/s", "output tokens/s"];
     head.extend(["E2E p50", "E2E p99", "TTFT p50", "TTFT p99", "ITL p50", "ITL p99"]);
+    head.extend(limits.heads());
     if by_threads {
         head.push("efficiency");
     }
@@ -31,6 +33,7 @@ pub fn print_sweep(kind: SuiteKind, reports: &[Report], out: &mut dyn Write) -> 
     let mut table = table(head.into_iter().map(str::to_owned));
     for (report, point) in reports.iter().zip(&sweep.points) {
         let mut cells = cells(report);
+        cells.extend(limits.cells(report));
         if by_threads {
             cells.push(efficiency(point.scaling_efficiency));
         }
@@ -43,16 +46,12 @@ pub fn print_sweep(kind: SuiteKind, reports: &[Report], out: &mut dyn Write) -> 
     if kind == SuiteKind::Runs {
         print_spreads(reports, out)?;
     }
-    let Some(best) = sweep.best else { return Ok(()) };
-    let (threads, rate) = (sweep.points[best].threads, sweep.points[best].throughput.unwrap_or_default());
-    let unit = if sweep.in_tokens { "output tokens/s" } else { "completions/s" };
-    writeln!(
-        out,
-        "\nBest point: {threads} threads, {} {unit}: the fewest threads within 5% of the highest throughput",
-        significant(rate)
-    )?;
-    writeln!(out, "Efficiency is {unit} per thread against those of the run with the fewest threads")?;
-    if unequal_lengths(reports) {
+    let threads = |best: usize| format!("{} threads", sweep.points[best].threads);
+    for (number, said) in best_point(&sweep, threads).into_iter().enumerate() {
+        let gap = if number == 0 { "\n" } else { "" };
+        writeln!(out, "{gap}{said}")?;
+    }
+    if sweep.has_choice && unequal_lengths(reports) {
         writeln!(
             out,
             "The runs' replies differ in length; --ignore-eos makes them equal and the runs comparable"

@@ -175,6 +175,37 @@ fn a_thread_sweep_names_the_best_point() {
 }
 
 #[test]
+fn a_sweep_of_which_no_point_keeps_its_limits_has_no_best_one() {
+    let (folder, server) = (folder(), simulator());
+    let (at, url) = (folder.path(), server.url());
+    let words = ["--url", &url, "--concurrent-tests", "1,2", "-n", "8", "--max-tokens", "2", "--overwrite"];
+    let files = ["-q", "--csv", "s.csv", "--markdown", "s.md", "--html", "s.html"];
+    let told = |limits: &[&str]| {
+        let output = run(at, &[&words[..], &files, limits].concat());
+        let read = |name: &str| std::fs::read_to_string(at.join(name)).expect("written");
+        (out(&output), read("s.md"), read("s.html"), rows(&at.join("s.csv")))
+    };
+    let broken = ["--goodput", "e2e:1h", "--threshold", "e2e.min>1h", "--threshold", "e2e.min<1h"];
+    let (console, markdown, html, csv) = told(&broken);
+    for page in [&console, &markdown, &html] {
+        assert!(page.contains("No best point: each run broke a threshold"), "{page}");
+        assert!(page.contains("1 of 2 failed") && !page.contains("Best point"), "{page}");
+    }
+    assert!(markdown.contains("| ITL p99 | goodput | thresholds |"), "{markdown}");
+    let of = |names: &[&str]| -> Vec<String> { names.iter().map(|name| csv[1][*name].clone()).collect() };
+    let counts = ["goodput", "thresholds_passed", "thresholds_failed", "thresholds_inconclusive"];
+    assert_eq!(of(&counts), ["1", "1", "1", "0"]);
+    assert!(["VALID", "DEGRADED", "INVALID"].contains(&&*of(&["health"])[0]));
+    let (console, markdown, html, csv) = told(&["--goodput", "e2e:1h"]);
+    for page in [&console, &markdown, &html] {
+        assert!(page.contains("Best point: "), "{page}");
+        assert!(page.contains("of the runs that kept their limits"), "{page}");
+    }
+    assert!(!html.contains("<th scope=\"col\">thresholds"));
+    assert_eq!(csv[0]["thresholds_failed"], "");
+}
+
+#[test]
 fn a_program_that_names_no_concurrency_gets_that_of_its_settings() {
     use vllm_loadgen::{BenchmarkConfig, Benchmarker};
     let (folder, server) = (folder(), simulator());

@@ -26,6 +26,7 @@ use table::{Columns, write_table};
 use words::show_time;
 
 use super::Report;
+use super::limits::{LimitColumns, best_point, sweep};
 use super::naming::{LoadAxis, headline_e2e, headline_ttft, knee, run_names};
 use crate::analysis::Sweep;
 use crate::plan::SuiteKind;
@@ -132,18 +133,13 @@ impl Page<'_> {
             Some(axis) if axis.name == "threads" => SuiteKind::Threads,
             _ => self.kind,
         };
-        let sweep = Sweep::new(kind, self.reports.iter().map(|report| (&report.plan.load, &report.summary)));
+        let sweep = sweep(kind, self.reports);
         writeln!(out, "<section><h2>Side by side</h2>")?;
         self.table(&sweep, out)?;
-        if let Some(best) = sweep.best {
-            let unit = if sweep.in_tokens { "output tokens/s" } else { "completions/s" };
-            writeln!(
-                out,
-                "<p>Best point: <strong>{}</strong>, {} {unit}: the fewest threads within 5% of the highest throughput. \
-                 Efficiency is {unit} per thread against those of the run with the fewest threads.</p>",
-                Text(&self.names[best]),
-                number(sweep.points[best].throughput)
-            )?;
+        let name = |best: usize| format!("<strong>{}</strong>", Text(&self.names[best]));
+        let said = best_point(&sweep, name);
+        if !said.is_empty() {
+            writeln!(out, "<p>{}.</p>", said.join(". "))?;
         }
         if let Some(last) = axis.as_ref().and_then(|axis| knee(axis, self.reports)) {
             writeln!(
@@ -165,13 +161,15 @@ impl Page<'_> {
     fn table(&self, sweep: &Sweep, out: &mut dyn Write) -> io::Result<()> {
         let mut head = vec!["run", "client", "ok", "failed", "success", "completions/s", "output tokens/s"];
         head.extend(["E2E p50", "E2E p99", "TTFT p50", "TTFT p99", "ITL p50", "ITL p99"]);
-        let has_efficiency = sweep.best.is_some();
+        let (limits, has_efficiency) = (LimitColumns::of(self.reports), sweep.has_choice);
+        head.extend(limits.heads());
         if has_efficiency {
             head.push("efficiency");
         }
         let rows = self.reports.iter().zip(self.names).zip(&sweep.points);
         let rows = rows.map(|((report, name), point)| {
             let mut row = row(name, report);
+            row.extend(limits.cells(report));
             if has_efficiency {
                 row.push(efficiency(point.scaling_efficiency));
             }
