@@ -19,6 +19,7 @@ pub fn remarks(load: &Load, summary: &Summary, server_ms: Option<f64>) -> Vec<St
         never_sent(summary),
         few_requests(summary),
         consistency(summary),
+        silent_replies(summary),
         unknown_tokens(summary),
         unknown_pace(summary, server_ms),
         uncertain_pace(summary, server_ms),
@@ -162,6 +163,20 @@ fn length_hint(tokens: Option<&Distribution>) -> String {
         }
         _ => String::new(),
     }
+}
+
+/// Why there are fewer times to the first token than replies.
+fn silent_replies(summary: &Summary) -> Option<String> {
+    let count = |d: &Option<Distribution>| d.as_ref().map_or(0, |d| d.count);
+    // a reply that was not streamed has neither
+    let streamed = count(&summary.latency.ttfe);
+    let silent = streamed.checked_sub(count(&summary.latency.ttft)).filter(|silent| *silent > 0)?;
+    Some(format!(
+        "{} of {} replies had tokens and none that showed (such as an end of text at once, or hidden reasoning): they have \
+         an E2E latency, but no TTFT, TPOT and ITL",
+        show_count(silent),
+        show_count(streamed)
+    ))
 }
 
 fn unknown_tokens(summary: &Summary) -> Option<String> {
@@ -368,6 +383,24 @@ mod tests {
         check(&vague, "3 replies had no usage");
         check(&vague, "ITL is estimated");
         check(&vague, "a read brought 4.00 events");
+    }
+
+    #[test]
+    fn replies_without_a_first_token_are_counted() {
+        let of = |count: u64| {
+            let mut values = Samples::new(1);
+            (0..count).for_each(|_| values.add(10));
+            values.into_distribution(1.0)
+        };
+        let mut silent = summary(500, 0);
+        (silent.latency.e2e, silent.latency.ttfe, silent.latency.ttft) = (of(500), of(500), of(485));
+        check(&silent, "15 of 500 replies had tokens and none that showed");
+        silent.latency.ttft = None;
+        check(&silent, "500 of 500 replies had tokens and none that showed");
+        silent.latency.ttft = of(500);
+        assert!(silent_replies(&silent).is_none());
+        (silent.latency.ttfe, silent.latency.ttft) = (None, None);
+        assert!(silent_replies(&silent).is_none());
     }
 
     fn ten_ms() -> Option<Distribution> {

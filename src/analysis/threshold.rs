@@ -159,7 +159,7 @@ impl Unknown {
                 let at_best = goodput.at_best.map_or(goodput.good, |best| best.good);
                 let most = at_best.saturating_add(goodput.unjudged);
                 let ends = [goodput.good as f64 / of, most as f64 / of];
-                Self { count: goodput.unjudged, what: "TPOT", ends: Some(ends) }
+                Self { count: goodput.unjudged, what: "TTFT or TPOT", ends: Some(ends) }
             }
             _ => return None,
         };

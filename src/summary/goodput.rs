@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Moment;
 use crate::record::{Ends, Record, TpotSource};
 use crate::units::{as_seconds, from_seconds, parse_duration, show_duration};
 
@@ -60,7 +61,9 @@ pub struct Slo {
 
 impl Slo {
     /// Whether the request met it for certain; a failure meets none. Where a reply had one token, its time per token and its
-    /// stalls are met, as in vLLM. `None` where a time per token was there and is not known.
+    /// stalls are met, as in vLLM. Where no token of it showed, as of one that ended at once, the first came between the first
+    /// event and the end. `None` where a time was there and is not known: one per token, or a first token's that lies on
+    /// both sides of the limit.
     pub fn is_met(&self, record: &Record) -> Option<bool> {
         self.holds(record, |time| time.high)
     }
@@ -76,7 +79,29 @@ impl Slo {
         if self.metric == SloMetric::Tpot && record.is_success() && is_unknown() {
             return None;
         }
-        Some(self.ends(record).is_some_and(|time| end(time) <= self.limit))
+        match self.ends(record) {
+            Some(time) => Some(end(time) <= self.limit),
+            None => self.holds_unseen(record),
+        }
+    }
+
+    /// The same of a first token that no event showed, though there was one: the reply succeeded.
+    fn holds_unseen(&self, record: &Record) -> Option<bool> {
+        let origin = match self.metric {
+            SloMetric::Ttft => record.moments.sent,
+            SloMetric::ResponseTtft => Some(record.moments.due),
+            _ => None,
+        };
+        let Some(origin) = origin.filter(|_| record.is_success() && record.token_events.is_empty()) else {
+            return Some(false);
+        };
+        let within = |at: Moment| at.since(origin) <= self.limit;
+        match (within(record.moments.end), record.moments.first_event.map(within)) {
+            (true, _) => Some(true),
+            // a whole reply has its first token at its end
+            (false, None | Some(false)) => Some(false),
+            (false, Some(true)) => None,
+        }
     }
 
     fn ends(&self, record: &Record) -> Option<Ends> {
@@ -146,8 +171,8 @@ impl fmt::Display for Slo {
 pub struct Goodput {
     /// Measured requests that succeeded and met every objective.
     pub good: u64,
-    /// Those that missed no objective, as far as can be known, and had a time per output token that is not known. They are
-    /// neither good nor bad.
+    /// Those that missed no objective, as far as can be known, and had a time that is not known: one per output token, or to a
+    /// first token that no event showed. They are neither good nor bad.
     #[serde(default)]
     pub unjudged: u64,
     /// `good` ÷ (succeeded + failed − unjudged), from 0 to 1; `None` when that is 0.
@@ -174,7 +199,7 @@ pub struct GoodputAtBest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{Arrival, Moment};
+    use crate::clock::Arrival;
     use crate::record::{Outcome, Phase, Sink, StreamFacts, TokenEvent, Usage};
     use crate::summary::Tally;
 
@@ -231,6 +256,30 @@ mod tests {
         assert_eq!(judge(&["ttft:200"], &tools), Some(true));
         let one = Record { usage: Usage { output_tokens: Some(1), ..Usage::default() }, ..text };
         assert_eq!(judge(&["tpot:20"], &one), Some(true));
+    }
+
+    #[test]
+    fn a_first_token_that_no_event_showed_came_between_the_first_event_and_the_end() {
+        let at = |ms: u64| Moment::from_nanos(ms * 1_000_000);
+        let [_, text] = replies();
+        let mut silent = Record {
+            token_events: vec![],
+            usage: Usage { output_tokens: Some(1), ..Usage::default() },
+            ..text
+        };
+        (silent.moments.first_event, silent.moments.end) = (Some(at(100)), at(300));
+        let judge = |slo: &str, record: &Record| slo.parse::<Slo>().expect("an objective").is_met(record);
+        for name in ["ttft", "response_ttft"] {
+            assert_eq!(judge(&format!("{name}:300"), &silent), Some(true));
+            assert_eq!(judge(&format!("{name}:200"), &silent), None);
+            assert_eq!(judge(&format!("{name}:99"), &silent), Some(false));
+        }
+        // of a whole reply all is there at the end
+        silent.moments.first_event = None;
+        assert_eq!((judge("ttft:300", &silent), judge("ttft:200", &silent)), (Some(true), Some(false)));
+        silent.outcome =
+            Outcome::Failed(crate::failure::Failure::new(crate::failure::FailureKind::EmptyReply, ""));
+        assert_eq!(judge("ttft:300", &silent), Some(false));
     }
 
     #[test]

@@ -5,8 +5,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use vllm_loadgen::sim::Behavior;
+
 use crate::command::{
-    code, err, folder, json as read_json, out, run, simulator, succeeds, take_out_lateness,
+    code, err, folder, json as read_json, out, run, simulator, start, succeeds, take_out_lateness,
 };
 
 #[test]
@@ -69,6 +71,24 @@ fn goodput_is_held_to_limits_and_compared() {
     assert_eq!((&judged["value"], &judged["limit"]), (&json!(0.0), &json!(0.95)));
     let compared = run(at, &["compare", "good.json", "bad.json", "--force", "--metric", "goodput"]);
     assert_eq!(code(&compared), 99, "{}", out(&compared));
+}
+
+#[test]
+fn replies_that_end_without_a_word_are_good_where_they_were_over_in_time() {
+    let folder = folder();
+    let few = Behavior { output_tokens: std::num::NonZeroU64::new(2), ..Behavior::flat_out() };
+    let (at, server) = (folder.path(), start(few));
+    let words = ["--url", &server.url(), "-n", "60", "--seed", "1", "--goodput", "ttft:1h", "-o", "r.json"];
+    let ran = run(at, &words);
+    succeeds(&ran);
+    let report = read_json(&at.join("r.json"));
+    let (goodput, latency) = (&report["summary"]["goodput"], &report["summary"]["latency"]);
+    assert!(latency["ttft_ms"]["count"].as_u64() < Some(60), "{latency}");
+    assert_eq!(
+        (&goodput["good"], &goodput["unjudged"], &goodput["share"]),
+        (&json!(60), &json!(0), &json!(1.0))
+    );
+    assert!(out(&ran).contains("of 60 replies had tokens and none that showed"), "{}", out(&ran));
 }
 
 #[test]
