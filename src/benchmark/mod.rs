@@ -53,7 +53,8 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
     let (heart, granted) = (Heartbeat::start(), Granted::of(plan.client_priority));
     let client = Client::new(plan.server.clone()).map_err(Error::Server)?;
     let client = client.with_witnesses(keeper.as_ref().ok().cloned(), heart.beats());
-    let workload = Workload::new(&plan.request, &plan.prompt, plan.unique_prompts.then_some(plan.seed));
+    let unique = plan.unique_prompts.then_some(plan.run_id.as_str());
+    let workload = Workload::new(&plan.request, &plan.prompt, unique);
     let secrets = plan.secrets();
     let (stopper, stop) = run.stop.part();
     let stopped_as = OnceLock::new();

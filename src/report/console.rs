@@ -113,7 +113,7 @@ fn request(report: &Report) -> String {
     parts.extend(ask.temperature.map(|t| format!("temperature {t}")));
     let prompt = printable(&plan.prompt, 60);
     parts.push(if plan.unique_prompts {
-        format!("unique prompts (seed {}) \"{prompt}\"", plan.seed)
+        format!("unique prompts \"{prompt}\"")
     } else {
         format!("the same prompt each time \"{prompt}\"")
     });

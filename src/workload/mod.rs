@@ -18,17 +18,21 @@ pub enum Workload {
         template: BodyTemplate,
         /// What follows the salt.
         prompt: String,
-        /// Source of the salts.
-        seed: u64,
+        /// Source of the salts, of the run alone.
+        source: u64,
     },
 }
 
 impl Workload {
-    /// The same prompt for every request; or, with `unique`, the prompt behind a salt drawn from that seed.
-    pub fn new(ask: &Ask, prompt: &str, unique: Option<u64>) -> Self {
+    /// The same prompt for every request; or, with `unique`, the prompt behind a salt drawn from that run id. It is no seed's,
+    /// for a server may still have cached the prompts of the last run with that seed.
+    pub fn new(ask: &Ask, prompt: &str, unique: Option<&str>) -> Self {
         match unique {
             None => Self::Same(ask.body(prompt).into()),
-            Some(seed) => Self::Unique { template: ask.template(), prompt: prompt.to_owned(), seed },
+            Some(run_id) => {
+                let source = source(run_id);
+                Self::Unique { template: ask.template(), prompt: prompt.to_owned(), source }
+            }
         }
     }
 
@@ -36,12 +40,18 @@ impl Workload {
     pub fn body(&self, id: u64) -> Arc<[u8]> {
         match self {
             Self::Same(body) => Arc::clone(body),
-            Self::Unique { template, prompt, seed } => {
-                let salt = random::stream(*seed, Purpose::Salt, id).next_u64();
+            Self::Unique { template, prompt, source } => {
+                let salt = random::stream(*source, Purpose::Salt, id).next_u64();
                 template.render(&format!("[{salt:016x}] {prompt}")).into()
             }
         }
     }
+}
+
+/// A number of the name's own: FNV-1a.
+fn source(name: &str) -> u64 {
+    name.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -75,12 +85,12 @@ mod tests {
     }
 
     #[test]
-    fn unique_prompts_differ_from_their_first_word_and_repeat_with_the_seed() {
-        let workload = Workload::new(&ask(), "hello", Some(7));
+    fn unique_prompts_differ_from_their_first_word_on_and_from_those_of_every_other_run() {
+        let workload = Workload::new(&ask(), "hello", Some("lg-000000000007"));
         let (first, second) = (prompt(&workload, 0), prompt(&workload, 1));
         assert_ne!(first[..18], second[..18]);
         assert!(first.ends_with("] hello"));
-        assert_eq!(first, prompt(&Workload::new(&ask(), "hello", Some(7)), 0));
-        assert_ne!(first, prompt(&Workload::new(&ask(), "hello", Some(8)), 0));
+        assert_eq!(first, prompt(&Workload::new(&ask(), "hello", Some("lg-000000000007")), 0));
+        assert_ne!(first, prompt(&Workload::new(&ask(), "hello", Some("lg-000000000008")), 0));
     }
 }

@@ -206,6 +206,25 @@ fn a_sweep_of_which_no_point_keeps_its_limits_has_no_best_one() {
 }
 
 #[test]
+fn unique_prompts_are_of_one_run_whatever_the_seed() {
+    let (sender, bodies) = std::sync::mpsc::channel();
+    let url = crate::failures::server(move |_, mut stream| {
+        let body = crate::failures::read_body(&mut stream);
+        sender.send(body).expect("somebody listens");
+        let reply = r#"{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}"#;
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", reply.len());
+        let _ = std::io::Write::write_all(&mut stream, (head + reply).as_bytes());
+    });
+    let folder = folder();
+    let words = ["-q", "--url", &url, "--model", "m", "-n", "2", "-t", "1", "--no-server-metrics"];
+    for _ in 0..2 {
+        succeeds(&run(folder.path(), &[&words[..], &["--seed", "7", "--unique-prompts"]].concat()));
+    }
+    let sent: std::collections::BTreeSet<Vec<u8>> = bodies.try_iter().collect();
+    assert_eq!(sent.len(), 4);
+}
+
+#[test]
 fn a_program_that_names_no_concurrency_gets_that_of_its_settings() {
     use vllm_loadgen::{BenchmarkConfig, Benchmarker};
     let (folder, server) = (folder(), simulator());

@@ -22,6 +22,11 @@ pub fn server(mut serve: impl FnMut(usize, TcpStream) + Send + 'static) -> Strin
 
 /// Reads one request with a content length.
 pub fn read_request(stream: &mut impl Read) {
+    read_body(stream);
+}
+
+/// Reads one request with a content length, and tells its body.
+pub fn read_body(stream: &mut impl Read) -> Vec<u8> {
     let mut seen = Vec::new();
     let mut byte = [0];
     while !seen.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) > 0 {
@@ -33,6 +38,7 @@ pub fn read_request(stream: &mut impl Read) {
     let mut body = vec![0; length.unwrap_or(0)];
     // the client may be gone already
     let _ = stream.read_exact(&mut body);
+    body
 }
 
 /// Answers one request with these bytes.
