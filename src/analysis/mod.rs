@@ -2,6 +2,7 @@
 
 mod compare;
 mod estimate;
+mod headline;
 mod remarks;
 mod repeats;
 mod sweep;
@@ -10,6 +11,7 @@ mod trend;
 
 pub use compare::{Change, Comparison, Method, RUNS_FOR_A_TEST, Row, Side};
 pub use estimate::{Estimate, OtherEnd, estimate};
+pub use headline::{Headline, headlines, short_schedule};
 pub use remarks::remarks;
 pub use repeats::{Spread, spreads};
 pub use sweep::{GOOD_ENOUGH, Point, Ran, Sweep};

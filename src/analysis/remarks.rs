@@ -1,5 +1,6 @@
 //! What the figures of one run say, in sentences: the documented tool's advice on reading results, computed.
 
+use super::headline::collapse;
 use crate::failure::Group;
 use crate::plan::{Extent, Load};
 use crate::record::{ItlSource, TpotSource};
@@ -10,7 +11,8 @@ use crate::units::{show_count, show_counted, show_share, significant};
 /// time of a token by the server's own account, in ms, where that is known.
 pub fn remarks(load: &Load, summary: &Summary, server_ms: Option<f64>) -> Vec<String> {
     [
-        errors(summary),
+        // where it is a headline, it is said
+        errors(summary).filter(|_| collapse(summary).is_none()),
         no_requests(summary),
         starved_pool(load, summary),
         idle_threads(load, summary),
@@ -39,11 +41,7 @@ fn no_requests(summary: &Summary) -> Option<String> {
 
 fn errors(summary: &Summary) -> Option<String> {
     let requests = &summary.requests;
-    let is_of_server = |line: &&ErrorLine| line.group != Group::Client;
-    let first = match requests.succeeded {
-        0 => summary.errors.first()?,
-        _ => summary.errors.iter().find(is_of_server)?,
-    };
+    let first = most_common(summary)?;
     if requests.succeeded == 0 {
         let advice = match first.kind.as_str() {
             "http_401" | "http_403" => "; give the right key with --api-key-file",
@@ -64,6 +62,15 @@ fn errors(summary: &Summary) -> Option<String> {
         first.kind,
         first.meaning
     ))
+}
+
+/// The kind that most requests failed with; where any succeeded, the most of those that are not this client's doing.
+pub(super) fn most_common(summary: &Summary) -> Option<&ErrorLine> {
+    let is_of_server = |line: &&ErrorLine| line.group != Group::Client;
+    match summary.requests.succeeded {
+        0 => summary.errors.first(),
+        _ => summary.errors.iter().find(is_of_server),
+    }
 }
 
 fn starved_pool(load: &Load, summary: &Summary) -> Option<String> {

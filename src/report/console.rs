@@ -22,6 +22,11 @@ use crate::units::{show_count, show_counted, show_duration, show_fine_ms, show_s
 /// Those of the writer.
 pub fn print_report(report: &Report, color: bool, out: &mut dyn Write) -> io::Result<()> {
     head(report, out)?;
+    for headline in report.headlines() {
+        // the name may be painted
+        write!(out, "  {} ", painted(&format!("{:<20}", headline.word), "1;31", color))?;
+        line(&headline.why, out)?;
+    }
     health(&report.health, color, out)?;
     let summary = &report.summary;
     writeln!(out)?;

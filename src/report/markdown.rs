@@ -8,7 +8,7 @@ use super::naming::{headline_e2e, headline_ttft, headline_words, is_open, run_na
 use super::words::{
     LATE, UNKNOWN, goodput, late_lines, load, number, success, threshold_lines, thresholds_in_short,
 };
-use crate::analysis::Outcome;
+use crate::analysis::{Headline, Outcome};
 use crate::health::Verdict;
 use crate::plan::{SuiteKind, shown_labels};
 use crate::summary::Distribution;
@@ -128,6 +128,7 @@ fn is_clean(report: &Report) -> bool {
         && report.summary.errors.is_empty()
         && report.warnings.is_empty()
         && !report.breaks_threshold(true)
+        && report.headlines().is_empty()
 }
 
 fn verdicts(report: &Report) -> String {
@@ -158,11 +159,15 @@ fn verdicts(report: &Report) -> String {
 }
 
 fn reasons(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let headlines = report.headlines();
+    for Headline { word, why } in &headlines {
+        writeln!(out, "- **{word}**: {}", plain(why, 400))?;
+    }
     let goodput = goodput(report).map(|words| format!("goodput {words}"));
     let thresholds = threshold_lines(report).chain(goodput).map(|line| code(&line));
     let reasons = report.health.reasons.iter().chain(&report.warnings);
     let mut reasons = reasons.map(|reason| plain(reason, 400)).chain(thresholds).peekable();
-    let is_some = reasons.peek().is_some();
+    let is_some = !headlines.is_empty() || reasons.peek().is_some();
     reasons.try_for_each(|reason| writeln!(out, "- {reason}"))?;
     if is_some { writeln!(out) } else { Ok(()) }
 }

@@ -55,7 +55,7 @@ pub use vllm::{VllmRows, write_vllm_json};
 pub(crate) use words::UNKNOWN;
 
 use crate::accuracy::Calibration;
-use crate::analysis::{self, Judgement};
+use crate::analysis::{self, Headline, Judgement};
 use crate::arrivals::Shape;
 use crate::clock::Date;
 use crate::health::{Environment, Health};
@@ -115,7 +115,15 @@ impl Report {
 
     /// What its figures say, in sentences; see [`analysis::remarks`].
     pub fn remarks(&self) -> Vec<String> {
-        analysis::remarks(&self.plan.load, &self.summary, self.server_time_per_token_ms())
+        let (load, summary) = (&self.plan.load, &self.summary);
+        let short = self.complete.then(|| analysis::short_schedule(load, summary)).flatten();
+        let remarks = analysis::remarks(load, summary, self.server_time_per_token_ms());
+        short.into_iter().chain(remarks).collect()
+    }
+
+    /// What stands before its figures; see [`analysis::headlines`].
+    pub fn headlines(&self) -> Vec<Headline> {
+        analysis::headlines(&self.plan.load, &self.summary)
     }
 
     /// The mean time of a token by the server's account. Its ITL is of steps, which are those of tokens unless it

@@ -134,6 +134,62 @@ fn runs_of_every_kind_have_a_page() {
     }
 }
 
+/// Console, Markdown and HTML of a run.
+fn told(folder: &Path, words: &[&str]) -> [String; 3] {
+    let files = ["--markdown", "told.md", "--html", "told.html", "--overwrite"];
+    let ran = run(folder, &[words, &files[..]].concat());
+    succeeds(&ran);
+    check(&read(folder, "told.html"));
+    [out(&ran), read(folder, "told.md"), read(folder, "told.html")]
+}
+
+#[test]
+fn a_load_above_what_the_server_can_do_is_named_first() {
+    use std::{num::NonZeroUsize, time::Duration};
+    let folder = folder();
+    let narrow =
+        Behavior { slots: NonZeroUsize::MIN, ttft: Duration::from_millis(20), ..Behavior::flat_out() };
+    let server = start(narrow);
+    let words = ["--url", &server.url(), "-r", "150", "-n", "150", "-t", "150", "--max-tokens", "2"];
+    let [console, markdown, html] = told(folder.path(), &words);
+    let at = |part: &str| console.find(part).expect(part);
+    assert!(
+        at("  OVERLOAD ") < at("Client health") && at("requests/s arrived and ") < at("Latency"),
+        "{console}"
+    );
+    assert!(markdown.contains("- **OVERLOAD**: in the second half of the run "), "{markdown}");
+    assert!(html.contains("</span> OVERLOAD</strong><span>in the second half of the run "));
+}
+
+#[test]
+fn a_server_that_dies_in_mid_run_is_the_headline() {
+    let folder = folder();
+    let url = crate::failures::server(|number, mut stream| {
+        crate::failures::read_request(&mut stream);
+        let reply = r#"{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}"#;
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", reply.len());
+        if number < 20 {
+            let _ = std::io::Write::write_all(&mut stream, (head + reply).as_bytes());
+        }
+    });
+    let words = ["--url", &url, "--model", "m", "-n", "200", "-t", "2", "--no-server-metrics"];
+    let [console, markdown, html] = told(folder.path(), &words);
+    let at = |part: &str| console.find(part).expect(part);
+    assert!(at("  FAILED ") < at("Client health"), "{console}");
+    assert!(console.contains("180 of 200 requests failed (90.0%), most with "), "{console}");
+    assert!(console.contains("None succeeded after "), "{console}");
+    assert!(markdown.contains("- **FAILED**: 180 of 200 requests failed"), "{markdown}");
+    assert!(html.contains("</span> FAILED</strong><span>180 of 200 requests failed"));
+}
+
+#[test]
+fn a_schedule_that_ends_before_its_number_is_reached_says_so() {
+    let (folder, server) = (folder(), simulator());
+    let words = ["--url", &server.url(), "--stages", "40:0.2s", "-n", "1000", "--max-tokens", "2"];
+    let [console, ..] = told(folder.path(), &words);
+    assert!(console.contains("of the 1,000 requests that were asked for"), "{console}");
+}
+
 #[test]
 fn simulated_runs_are_said_to_be_such_among_others_too() {
     let (folder, server) = (folder(), simulator());

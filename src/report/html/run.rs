@@ -89,11 +89,13 @@ fn verdicts(report: &Report) -> Vec<(Mood, String, Vec<String>)> {
         (false, Some(limit)) => (Mood::Bad, "Incomplete: ended early".to_owned(), vec![limit.clone()]),
         (false, None) => (Mood::Bad, "Incomplete: ended before its planned end".to_owned(), vec![]),
     };
-    let mut all = vec![
+    let headlines = report.headlines().into_iter();
+    let mut all: Vec<_> = headlines.map(|told| (Mood::Bad, told.word.to_owned(), vec![told.why])).collect();
+    all.extend([
         (client, format!("Client {name}: {}", health.verdict.meaning()), health.reasons.clone()),
         (errors.0, errors.1, apart),
         end,
-    ];
+    ]);
     if let Some((worst, words)) = thresholds_in_short(report) {
         let mood = match worst {
             Outcome::Passed => Mood::Good,
