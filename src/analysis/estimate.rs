@@ -99,6 +99,11 @@ pub fn estimate(metric: Metric, load: &Load, summary: &Summary) -> Option<Estima
         Metric::SteadyOutputTokensPerS => rate(steady?.output_tokens_per_s?, ended, tokens),
         Metric::ErrorRate => Some(share(requests.error_rate()?, requests.failed)),
         Metric::SuccessRate => Some(share(requests.success_rate?, requests.succeeded)),
+        // tokens of one prompt are cached together, so nothing is known of its spread
+        Metric::PrefixCacheHitShare => {
+            let value = summary.tokens.prefix_cache_hit_share?;
+            Some(Estimate { value, interval: None, n: requests.succeeded, other_end: None })
+        }
         Metric::Goodput => {
             let goodput = summary.goodput?;
             let judged = answered.saturating_sub(goodput.unjudged);

@@ -229,6 +229,7 @@ fn needed(metric: Metric, operator: Operator, limit: f64) -> Option<u64> {
             true => count_for_upper_bound(quantile),
             false => count_for_lower_bound(quantile),
         }),
+        Metric::PrefixCacheHitShare => None,
         _ if metric.unit() == Unit::Share => {
             // a limit of no failure at all is one of counts, not of a share
             let allowed = if metric == Metric::ErrorRate { limit } else { 1.0 - limit };

@@ -28,6 +28,8 @@ pub enum Metric {
     Goodput,
     /// Requests that met every objective, per second.
     GoodputRequestsPerS,
+    /// Prompt tokens that the server had in its prefix cache ÷ all.
+    PrefixCacheHitShare,
 }
 
 /// What there are many values of in a run. Each is the distribution of its name in the summary.
@@ -123,7 +125,7 @@ const STATS: [(&str, Stat); 11] = [
 ];
 
 /// Figures that are one number.
-const SINGLE: [(&str, Metric); 9] = [
+const SINGLE: [(&str, Metric); 10] = [
     ("requests_per_s", Metric::RequestsPerS),
     ("output_tokens_per_s", Metric::OutputTokensPerS),
     ("total_tokens_per_s", Metric::TotalTokensPerS),
@@ -133,6 +135,7 @@ const SINGLE: [(&str, Metric); 9] = [
     ("success_rate", Metric::SuccessRate),
     ("goodput", Metric::Goodput),
     ("goodput_requests_per_s", Metric::GoodputRequestsPerS),
+    ("prefix_cache_hit_share", Metric::PrefixCacheHitShare),
 ];
 
 impl Metric {
@@ -153,7 +156,7 @@ impl Metric {
             Self::Of(..) => Unit::Ms,
             Self::RequestsPerS | Self::SteadyRequestsPerS | Self::GoodputRequestsPerS => Unit::RequestsPerS,
             Self::OutputTokensPerS | Self::TotalTokensPerS | Self::SteadyOutputTokensPerS => Unit::TokensPerS,
-            Self::ErrorRate | Self::SuccessRate | Self::Goodput => Unit::Share,
+            Self::ErrorRate | Self::SuccessRate | Self::Goodput | Self::PrefixCacheHitShare => Unit::Share,
         }
     }
 

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use super::Report;
 use super::table::{line, painted, print_table, table};
 use super::words::{
-    LATE, UNKNOWN, count, easier_replay, goodput, judgement, late_lines, lateness, load, number, share,
-    statistics, success,
+    LATE, UNKNOWN, count, easier_replay, goodput, judgement, late_lines, lateness, load, number,
+    prefix_cache, share, statistics, success,
 };
 use crate::analysis::{Judgement, Outcome};
 use crate::health::{Health, StoodStill, Verdict};
@@ -150,7 +150,8 @@ fn requests(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     for (n, what) in [(tokens.cached, "of the prompts cached"), (tokens.reasoning, "for reasoning")] {
         sums.push_str(&n.map(|n| format!(", {} {what}", show_count(n))).unwrap_or_default());
     }
-    row("Tokens", &sums, out)
+    row("Tokens", &sums, out)?;
+    prefix_cache(report).map_or(Ok(()), |told| row("Prefix cache", &told, out))
 }
 
 /// One line for each threshold: its verdict, the figure, where it may lie, and what else to know.

@@ -133,6 +133,7 @@ impl Row {
             let count = (!report.thresholds.is_empty()).then(of);
             self.number(&format!("thresholds_{}", outcome.name()), count);
         }
+        self.number("prefix_cache_hit_share", report.prefix_cache_hit_share());
         self.text("health", report.health.verdict.name());
     }
 

@@ -6,7 +6,8 @@ use super::Report;
 use super::limits::{LimitColumns, best_point, sweep};
 use super::naming::{headline_e2e, headline_ttft, headline_words, is_open, run_names};
 use super::words::{
-    LATE, UNKNOWN, goodput, late_lines, load, number, success, threshold_lines, thresholds_in_short,
+    LATE, UNKNOWN, goodput, late_lines, load, number, prefix_cache, success, threshold_lines,
+    thresholds_in_short,
 };
 use crate::analysis::{Headline, Outcome};
 use crate::health::Verdict;
@@ -50,6 +51,9 @@ fn write_one(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         out,
     )?;
     writeln!(out)?;
+    if let Some(told) = prefix_cache(report) {
+        writeln!(out, "{told}.\n")?;
+    }
     times(report, out)?;
     errors(report, out)?;
     manifest(report, out)

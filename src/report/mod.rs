@@ -62,6 +62,7 @@ use crate::health::{Environment, Health};
 use crate::observe::ServerSide;
 use crate::plan::{Plan, ScheduleHash};
 use crate::summary::Summary;
+use crate::units::{ratio, show_share};
 
 /// Number of the JSON's form. Fields are added under the same number; a changed meaning raises it.
 pub const SCHEMA: u32 = 1;
@@ -108,6 +109,7 @@ pub struct Report {
 impl Report {
     /// The report with its figures held to the plan's thresholds.
     pub fn judged(mut self) -> Self {
+        self.summary.tokens.prefix_cache_hit_share = self.prefix_cache_hit_share();
         let plan = &self.plan;
         self.thresholds = analysis::judge(&plan.thresholds, &plan.load, &self.summary, self.health.verdict);
         self
@@ -118,12 +120,40 @@ impl Report {
         let (load, summary) = (&self.plan.load, &self.summary);
         let short = self.complete.then(|| analysis::short_schedule(load, summary)).flatten();
         let remarks = analysis::remarks(load, summary, self.server_time_per_token_ms());
-        short.into_iter().chain(remarks).collect()
+        short.into_iter().chain(self.cached()).chain(remarks).collect()
     }
 
     /// What stands before its figures; see [`analysis::headlines`].
     pub fn headlines(&self) -> Vec<Headline> {
         analysis::headlines(&self.plan.load, &self.summary)
+    }
+
+    /// The share of the prompt tokens that the server had in its prefix cache; see [`Tokens`](crate::summary::Tokens). Known of
+    /// results of former versions, too.
+    pub fn prefix_cache_hit_share(&self) -> Option<f64> {
+        let tokens = &self.summary.tokens;
+        let by_usage = tokens.cached.zip(tokens.input).and_then(|(cached, input)| ratio(cached, input));
+        let by_server = || self.server.as_ref()?.window.prefix_cache_hit_share;
+        tokens.prefix_cache_hit_share.or(by_usage).or_else(by_server)
+    }
+
+    /// What a share of the prefix cache says of the run that nobody may have wanted.
+    fn cached(&self) -> Option<String> {
+        let (share, unique) = (self.prefix_cache_hit_share()?, self.plan.unique_prompts);
+        let said = match unique {
+            false if share > 0.5 => {
+                "TTFT and throughput are those of a cache that had seen the prompts; --unique-prompts keeps it out"
+            }
+            true if share > 0.1 => {
+                "although each prompt begins with a salt of its own: the server has other traffic, or something stands \
+                 before the prompts, such as a chat template"
+            }
+            _ => return None,
+        };
+        Some(format!(
+            "{} of the prompt tokens came from the server's prefix cache: {said}",
+            show_share(share)
+        ))
     }
 
     /// The mean time of a token by the server's account. Its ITL is of steps, which are those of tokens unless it

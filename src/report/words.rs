@@ -152,6 +152,18 @@ pub(super) fn lateness(report: &Report) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
+/// How much of the prompts was cached: `97.1% of 87,000 prompt tokens came from the server's prefix cache`. `None` where nobody
+/// tells.
+pub(super) fn prefix_cache(report: &Report) -> Option<String> {
+    let share = show_share(report.prefix_cache_hit_share()?);
+    let tokens = &report.summary.tokens;
+    let of = match tokens.input.filter(|_| tokens.cached.is_some()) {
+        Some(input) => format!("{} prompt tokens", show_count(input)),
+        None => "all prompt tokens that the server counted".to_owned(),
+    };
+    Some(format!("{share} of {of} came from the server's prefix cache"))
+}
+
 /// The goodput in words, `94.2%, 12.1 requests/s: 471 met ttft ≤ 500 ms`. `None` where no objective was set.
 pub(super) fn goodput(report: &Report) -> Option<String> {
     let goodput = report.summary.goodput.as_ref()?;

@@ -162,6 +162,9 @@ pub struct Tokens {
     pub cached: Option<u64>,
     /// Completion tokens spent on reasoning.
     pub reasoning: Option<u64>,
+    /// Share of the prompt tokens that the server had in its prefix cache, from 0 to 1: by `usage` where that tells, else by the
+    /// server's own metrics, of all its traffic and the warm-up's. `None` where neither does, and in results of former versions.
+    pub prefix_cache_hit_share: Option<f64>,
     /// Successful replies without `usage`: their tokens are in no sum.
     pub replies_without_usage: u64,
 }

@@ -39,8 +39,8 @@ fn names_of_a_run() -> BTreeSet<String> {
     names_of(&scraped_to_the_end(at, &[&load[..], &["--threshold", "requests_per_s>0.1"]].concat()))
 }
 
-/// What only a run has whose client was late; the outputs' tests look at them.
-const NAMES_OF_A_LATE_CLIENT: [&str; 7] = [
+/// What only a run has whose client was late, or whose server tells of its cache; the outputs' tests look at them.
+const NAMES_OF_A_LATE_CLIENT: [&str; 8] = [
     "vllm_loadgen_run_ttft_low_seconds",
     "vllm_loadgen_run_itl_low_seconds",
     "vllm_loadgen_run_tpot_low_seconds",
@@ -48,6 +48,7 @@ const NAMES_OF_A_LATE_CLIENT: [&str; 7] = [
     "vllm_loadgen_run_response_ttft_low_seconds",
     "vllm_loadgen_run_response_e2e_low_seconds",
     "vllm_loadgen_run_goodput_at_best_ratio",
+    "vllm_loadgen_run_prefix_cache_hit_ratio",
 ];
 
 fn names_of(text: &str) -> BTreeSet<String> {

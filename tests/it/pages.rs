@@ -182,6 +182,47 @@ fn a_server_that_dies_in_mid_run_is_the_headline() {
     assert!(html.contains("</span> FAILED</strong><span>180 of 200 requests failed"));
 }
 
+/// A server that has all but 3 of the 100 tokens of each prompt in its prefix cache, and says so.
+fn caching_server() -> String {
+    crate::failures::server(|_, mut stream| {
+        crate::failures::read_request(&mut stream);
+        let reply = r#"{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":100,
+            "completion_tokens":1,"prompt_tokens_details":{"cached_tokens":97}}}"#;
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", reply.len());
+        let _ = std::io::Write::write_all(&mut stream, (head + reply).as_bytes());
+    })
+}
+
+#[test]
+fn the_share_of_the_prefix_cache_is_told_everywhere_and_can_be_held_to_a_limit() {
+    let folder = folder();
+    let (at, url) = (folder.path(), caching_server());
+    let words = ["--url", &url, "--model", "m", "-n", "10", "--no-server-metrics", "--csv", "c.csv"];
+    let more = ["--prom-out", "m.prom", "-o", "r.json", "--threshold", "prefix_cache_hit_share>96%"];
+    let pages = told(at, &[&words[..], &more].concat());
+    for page in &pages {
+        let said = page.replace("&#39;", "'");
+        assert!(said.contains("97.0% of 1,000 prompt tokens came from the server's prefix cache"), "{said}");
+    }
+    assert!(
+        pages[0].contains("a cache that had seen the prompts; --unique-prompts keeps it out"),
+        "{}",
+        pages[0]
+    );
+    assert!(pages[0].contains("passed       prefix_cache_hit_share>96%"), "{}", pages[0]);
+    assert!(read(at, "c.csv").lines().next().is_some_and(|head| head.contains(",prefix_cache_hit_share,")));
+    assert!(
+        read(at, "m.prom").contains("vllm_loadgen_run_prefix_cache_hit_ratio{"),
+        "{}",
+        read(at, "m.prom")
+    );
+    let held = ["report", "r.json", "--threshold", "prefix_cache_hit_share<50%"];
+    assert_eq!(code(&run(at, &held)), 99);
+    let unique = [&words[..], &["--unique-prompts"]].concat();
+    let [console, ..] = told(at, &[&unique[..], &["--overwrite"]].concat());
+    assert!(console.contains("although each prompt begins with a salt of its own"), "{console}");
+}
+
 #[test]
 fn a_schedule_that_ends_before_its_number_is_reached_says_so() {
     let (folder, server) = (folder(), simulator());

@@ -14,8 +14,8 @@ use crate::health::Verdict;
 use crate::report::Report;
 use crate::report::naming::{headline_e2e, headline_ttft, headline_words, is_open};
 use crate::report::words::{
-    LATE, UNKNOWN, count, easier_replay, goodput, late_lines, lateness, load, number, share, statistics,
-    success, threshold_lines, thresholds_in_short,
+    LATE, UNKNOWN, count, easier_replay, goodput, late_lines, lateness, load, number, prefix_cache, share,
+    statistics, success, threshold_lines, thresholds_in_short,
 };
 use crate::summary::{Distribution, RetryAfter};
 use crate::text::printable;
@@ -28,6 +28,9 @@ use crate::units::{show_count, show_counted, show_fine_ms, significant};
 pub fn write_run(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "<p class=\"load\">{}; {}</p>", Text(&load(report)), headline_words(report))?;
     tiles(report, out)?;
+    if let Some(told) = prefix_cache(report) {
+        writeln!(out, "<p class=\"load\">{}.</p>", Text(&told))?;
+    }
     let said = report.remarks();
     list("What this says", &said, out)?;
     list("Warnings", &report.warnings, out)?;

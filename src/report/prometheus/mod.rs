@@ -161,7 +161,7 @@ const LOWER_ENDS: [(&str, &str, Times); 6] = [
     ),
 ];
 
-const GAUGES: [(&str, &str, Figure); 10] = [
+const GAUGES: [(&str, &str, Figure); 11] = [
     ("vllm_loadgen_run_output_tokens_per_second", "Output tokens per second over the run's duration.", |r| {
         r.summary.throughput.output_tokens_per_s
     }),
@@ -182,6 +182,11 @@ const GAUGES: [(&str, &str, Figure); 10] = [
         "vllm_loadgen_run_goodput_at_best_ratio",
         "Requests that may have met every objective as a share of all, 0 to 1, where this client was late and it is more.",
         |r| r.summary.goodput.as_ref()?.at_best?.share,
+    ),
+    (
+        "vllm_loadgen_run_prefix_cache_hit_ratio",
+        "Prompt tokens that the server had in its prefix cache as a share of all, 0 to 1.",
+        Report::prefix_cache_hit_share,
     ),
     (
         "vllm_loadgen_run_uncertain_requests_ratio",
