@@ -50,7 +50,8 @@ pub struct Steady {
 pub enum Full {
     /// Once so many requests have been started: a closed loop with as many threads.
     Started(u64),
-    /// Once the first request has ended: arrivals at a rate, of which about rate × latency are under way from then on.
+    /// Once a request has ended well, whichever was the first to: arrivals at a rate, of which about rate × latency are under
+    /// way from then on.
     FirstEnded,
 }
 
@@ -118,7 +119,10 @@ impl WindowTally {
         match self.full {
             // numbers follow the order of starts
             Full::Started(threads) if record.id < threads => self.full_at = self.full_at.max(Some(started)),
-            Full::FirstEnded if record.id == 0 => self.full_at = Some(end),
+            // whichever it is: the first one sent may hang until the end of the run
+            Full::FirstEnded if record.is_success() => {
+                self.full_at = Some(self.full_at.map_or(end, |full| full.min(end)));
+            }
             Full::Started(_) | Full::FirstEnded => {}
         }
         if record.is_success() {

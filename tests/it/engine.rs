@@ -331,6 +331,27 @@ fn the_steady_window_leaves_out_how_the_load_came_up_and_went_down() {
     assert!(near(steady.output_tokens_per_s.expect("counted"), 30.0), "{steady:?}");
 }
 
+#[test]
+fn the_load_at_a_rate_is_up_when_any_request_has_ended_well() {
+    let load = Load { threads: NonZeroUsize::new(8).expect("some"), ..load(1, 9) };
+    let reply = stream(&[Step::Wait(ms(40)), Step::Body(TOKEN), Step::Wait(ms(60)), Step::Body(LAST)]);
+    let steady = |held: Option<u64>| {
+        let mut tally = Tally::new(Full::FirstEnded);
+        for mut record in run(load.clone(), &reply) {
+            if Some(record.id) == held {
+                // one that hung until all others had ended
+                record.moments.end = record.moments.end + Duration::from_secs(10);
+            }
+            tally.record(&record);
+        }
+        tally.into_summary().windows.steady
+    };
+    let all = steady(None).expect("a steady load");
+    assert_eq!(steady(Some(0)).map(|held| held.until_s), Some(all.until_s));
+    assert!(steady(Some(0)).expect("the others were steady").requests_per_s > 0.0);
+    assert_eq!(steady(Some(5)).map(|held| held.from_s), Some(all.from_s));
+}
+
 /// Never answers; fails once it is cancelled.
 struct Mute<'a> {
     begun: &'a AtomicU64,
