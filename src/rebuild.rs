@@ -1,5 +1,7 @@
 //! Reports again from what was saved: results as JSON, and record logs, of which the figures are computed anew.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -21,7 +23,11 @@ use crate::units::show_duration;
 pub fn report(path: &Path, sinks: &mut [&mut dyn Sink]) -> Result<Report, Error> {
     let file = File::open(path).map(BufReader::new);
     file.and_then(|file| read(file, sinks)).map_err(|cause| {
+        let is_of_several = cause.get_ref().is_some_and(|inner| inner.is::<SeveralRuns>());
         let advice = match cause.kind() {
+            _ if is_of_several => {
+                "; name the log of each run by itself: `report`, `trend` and `compare` take several files"
+            }
             io::ErrorKind::InvalidData => "; name a result or a record log of this version of vllm-loadgen",
             _ => "",
         };
@@ -89,6 +95,37 @@ fn invalid(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Err
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
+/// What was put together from more than one record log, or holds a record twice: its rates would be of no run.
+#[derive(Debug)]
+struct SeveralRuns(String);
+
+impl fmt::Display for SeveralRuns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SeveralRuns {}
+
+/// The numbers of requests that were read, in little memory where they come about in order.
+#[derive(Default)]
+struct Numbers {
+    /// All below this were there.
+    below: u64,
+    above: BTreeSet<u64>,
+}
+
+impl Numbers {
+    /// Notes a number; whether it is new.
+    fn add(&mut self, number: u64) -> bool {
+        let is_new = number >= self.below && self.above.insert(number);
+        while self.above.remove(&self.below) {
+            self.below += 1;
+        }
+        is_new
+    }
+}
+
 /// Ends where the compressed bytes do, even if that is in the middle.
 struct UntilBroken<R>(R);
 
@@ -108,14 +145,20 @@ fn from_log(head: LogHead, mut lines: impl BufRead, sinks: &mut [&mut dyn Sink])
     let mut last = head.began;
     let mut unread = 0_u64;
     let mut line = Vec::new();
-    loop {
+    let mut numbers = Numbers::default();
+    for place in 2_u64.. {
         line.clear();
         if lines.read_until(b'\n', &mut line)? == 0 {
             break;
         }
+        let refused = |what: String| Err(invalid(SeveralRuns(what)));
         match serde_json::from_slice(&line) {
             Ok(LogLine::End(end)) => log_end = Some(*end),
             Ok(LogLine::Record(logged)) => match Record::try_from(*logged) {
+                Ok(record) if !numbers.add(record.id) => {
+                    let id = record.id;
+                    return refused(format!("request {id} is there twice, in line {place} again"));
+                }
                 Ok(record) => {
                     last = last.max(record.moments.end);
                     tally.record(&record);
@@ -123,6 +166,9 @@ fn from_log(head: LogHead, mut lines: impl BufRead, sinks: &mut [&mut dyn Sink])
                 }
                 Err(_) => unread += 1,
             },
+            Err(_) if serde_json::from_slice::<LogHead>(&line).is_ok() => {
+                return refused(format!("it holds several runs, another begins in line {place}"));
+            }
             Err(_) => unread += 1,
         }
     }

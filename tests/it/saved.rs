@@ -394,6 +394,34 @@ fn a_torn_line_is_skipped_and_counted() {
 }
 
 #[test]
+fn record_logs_put_together_are_no_run() {
+    let (folder, server) = (folder(), simulator());
+    let at = folder.path();
+    let words = ["-q", "--url", &server.url(), "-n", "5", "--max-tokens", "2", "--record-log"];
+    for log in ["a.jsonl", "b.jsonl"] {
+        succeeds(&run(at, &[&words[..], &[log]].concat()));
+    }
+    let text = |name: &str| fs::read_to_string(at.join(name)).expect("written");
+    let (a, b) = (text("a.jsonl"), text("b.jsonl"));
+    let torn = &a[..a.len() - 20];
+    let headless: String = b.lines().skip(1).map(|line| format!("{line}\n")).collect();
+    for (joined, why) in [
+        (format!("{a}{b}"), "several runs, another begins in line 8"),
+        (format!("{torn}{b}"), "is there twice, in line 8 again"),
+        (format!("{a}{headless}"), "is there twice, in line 8 again"),
+    ] {
+        fs::write(at.join("joined.jsonl"), joined).expect("writable");
+        for command in [&["report"][..], &["compare", "a.jsonl"], &["trend"]] {
+            let refused = run(at, &[command, &["joined.jsonl"]].concat());
+            assert_eq!(code(&refused), 1, "{command:?}: {}", out(&refused));
+            assert!(err(&refused).contains(why), "{command:?}: {}", err(&refused));
+        }
+        let told = err(&run(at, &["report", "joined.jsonl"]));
+        assert!(told.contains("; name the log of each run by itself"), "{told}");
+    }
+}
+
+#[test]
 fn what_is_no_result_is_refused_by_name() {
     let folder = folder();
     fs::write(folder.path().join("other.json"), "{\"schema\": 1}").expect("writable");
