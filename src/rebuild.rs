@@ -86,7 +86,7 @@ fn read_text(mut text: impl BufRead, sinks: &mut [&mut dyn Sink]) -> io::Result<
     }
     let report: Report = serde_json::from_reader(first.chain(text)).map_err(invalid)?;
     match report.schema {
-        SCHEMA => Ok(report),
+        SCHEMA => Ok(Report { plan: report.plan.hashed(), ..report }),
         other => Err(invalid(format!("a result of form {other}; this version reads form {SCHEMA}"))),
     }
 }
@@ -187,7 +187,8 @@ fn from_log(head: LogHead, mut lines: impl BufRead, sinks: &mut [&mut dyn Sink])
         ended: end.ended,
         complete: end.complete,
         stopped_by: end.stopped_by,
-        plan: head.plan,
+        // settings that were not known then do not make it another plan
+        plan: head.plan.hashed(),
         schedule: end.schedule,
         environment: head.environment,
         health: end.health,

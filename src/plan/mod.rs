@@ -91,7 +91,8 @@ pub struct Plan {
     /// Names the run in request ids; new with each run.
     pub run_id: String,
     /// Tells plans apart that are not comparable: the first 16 digits of a SHA-256 over scenario, API, request, prompt
-    /// and load. Server, headers, key, timeouts, labels, seed and run id are left out.
+    /// and load. Server, headers, key, timeouts, labels, seed and run id are left out. It is made anew when a result is
+    /// read, and settings that came later count only where they are not at rest: a new one parts no history.
     pub hash: String,
     /// Name of the scenario, if it is one.
     pub scenario: Option<String>,
@@ -281,41 +282,62 @@ impl Plan {
         format!("{}-{id}", self.run_id)
     }
 
-    /// What makes results comparable where it is equal.
+    /// What makes results comparable where it is equal. What was not there from the beginning is left out where it says
+    /// nothing, so that plans from before there was such a choice keep their hash.
     fn comparable(&self) -> Value {
+        let mut request = serde_json::json!(self.request);
+        let mut load = serde_json::json!(self.load);
+        without_later(&mut request, &FIRST_OF_REQUEST);
+        without_later(&mut load, &FIRST_OF_LOAD);
         let mut all = serde_json::json!({
             "scenario": self.scenario,
             "api": self.server.endpoint.dialect,
-            "request": self.request,
+            "request": request,
             "prompt": self.prompt,
             "unique_prompts": self.unique_prompts,
-            "load": self.load,
+            "load": load,
         });
-        // plans from before there was such a choice keep their hash
         if self.fail_on_length {
             all["fail_on_length"] = true.into();
         }
         all
     }
 
-    /// In what this plan differs from another of another hash, in words: `load.threads: 20 and 40`. Empty where the hashes
-    /// are equal.
+    /// In what this plan differs from another that it is not comparable with, in words: `load.threads: 20 and 40`. Empty
+    /// where they are comparable.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let mut found = Vec::new();
-        if self.hash != other.hash {
-            differences("", &self.comparable(), &other.comparable(), &mut found);
-            if found.is_empty() {
-                found.push(format!("hash: {} and {}", self.hash, other.hash));
-            }
-        }
+        differences("", &self.comparable(), &other.comparable(), &mut found);
         found
     }
 
-    /// The plan with its hash filled in.
-    fn hashed(mut self) -> Self {
+    /// The plan with its hash filled in, of whichever version it is.
+    pub(crate) fn hashed(mut self) -> Self {
         let digest = Sha256::digest(self.comparable().to_string().as_bytes());
         self.hash = short_hex(&digest);
         self
+    }
+}
+
+/// The fields of requests and loads that are in every hash, whatever they say.
+const FIRST_OF_REQUEST: [&str; 8] =
+    ["dialect", "model", "stream", "max_tokens", "temperature", "ignore_eos", "continuous_usage", "extra"];
+const FIRST_OF_LOAD: [&str; 7] =
+    ["threads", "arrivals", "completions", "duration_s", "warmup", "cooldown", "grace_s"];
+
+/// Takes the fields out that are not of the `first` and say nothing: null, false, 0, or empty. What a new setting means where
+/// it is not given has to be one of these.
+fn without_later(value: &mut Value, first: &[&str]) {
+    let is_at_rest = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(true) => false,
+    };
+    if let Value::Object(fields) = value {
+        fields.retain(|name, value| first.contains(&name.as_str()) || !is_at_rest(value));
     }
 }
 

@@ -370,6 +370,21 @@ fn different_plans_are_refused_unless_forced() {
 }
 
 #[test]
+fn a_setting_that_came_later_parts_no_history() {
+    let folder = folder();
+    let at = folder.path();
+    let runs = runs_of(at, 2);
+    // as of a version whose plans had another hash
+    let mut old = read_json(&at.join(&runs[0]));
+    old["plan"]["hash"] = json!("0123456789abcdef");
+    fs::write(at.join(&runs[0]), old.to_string()).expect("writable");
+    let compared = run(at, &["compare", &runs[0], &runs[1]]);
+    assert!(out(&compared).contains("Verdict: "), "{}", err(&compared));
+    let trend = run(at, &["trend", &runs[0], &runs[1]]);
+    assert!(out(&trend).contains(", 2 runs from "), "{}", out(&trend));
+}
+
+#[test]
 fn runs_of_one_plan_have_a_seed_each_and_a_spread() {
     let (folder, server) = (folder(), simulator());
     let url = server.url();

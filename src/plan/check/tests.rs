@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use super::*;
+use serde_json::Value;
+
 use crate::arrivals::{Process, Shape};
 use crate::plan::Outputs;
 use crate::plan::draft::{ArrivalName, Origin, ScenarioDraft};
@@ -180,6 +182,32 @@ fn the_hash_tells_plans_apart_and_not_servers() {
     let elsewhere = Draft { url: flag("--url", "http://h:1".to_owned()), ..draft() };
     assert_eq!(hash(draft()), hash(elsewhere));
     assert_ne!(hash(draft()), hash(Draft { threads: flag("--threads", 3), ..draft() }));
+}
+
+#[test]
+fn a_new_setting_parts_no_history() {
+    use crate::plan::{FIRST_OF_LOAD, FIRST_OF_REQUEST, without_later};
+    let line = include_str!("../../../tests/data/record_log.jsonl").lines().next().expect("a head");
+    let head: crate::report::LogHead = serde_json::from_str(line).expect("of an earlier version");
+    assert_eq!(head.plan.clone().hashed().hash, head.plan.hash, "hashes of old plans stay");
+    // what is not given is at rest
+    let plan = draft().check(&mut no_server).expect("valid").plans.remove(0);
+    for (told, first) in [
+        (serde_json::json!(plan.request), &FIRST_OF_REQUEST[..]),
+        (serde_json::json!(plan.load), &FIRST_OF_LOAD[..]),
+    ] {
+        let mut kept = told.clone();
+        without_later(&mut kept, first);
+        let names: Vec<&String> = kept.as_object().expect("fields").keys().collect();
+        assert_eq!(names.len(), first.len(), "{names:?} and {first:?}");
+        let mut later = told;
+        (later["later"], later["list"], later["count"]) = (Value::Null, serde_json::json!([]), 0.into());
+        without_later(&mut later, first);
+        assert_eq!(later, kept);
+        later["later"] = "given".into();
+        without_later(&mut later, first);
+        assert_eq!(later["later"], "given");
+    }
 }
 
 #[test]
