@@ -9,6 +9,40 @@ use crate::plan::{Load, Metric};
 use crate::stats::{Interval, p_lower};
 use crate::summary::Summary;
 
+/// A run as it is compared.
+#[derive(Clone, Copy, Debug)]
+pub struct ComparedRun<'a> {
+    /// What was to be done.
+    pub load: &'a Load,
+    /// What came of it.
+    pub summary: &'a Summary,
+    /// How it ended.
+    pub ending: Ending,
+}
+
+/// How a run ended, and so what of it can be held against others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// As planned.
+    Planned,
+    /// By a limit of its own, such as `--max-errors`: its failures are the server's, its times and rates are of no whole run.
+    Limit,
+    /// It was interrupted or cut off: nothing of it is judged, for its rates are those of coming up and going down.
+    Interrupted,
+}
+
+impl ComparedRun<'_> {
+    fn estimate(&self, metric: Metric) -> Option<Estimate> {
+        let is_of_failures = matches!(metric, Metric::ErrorRate | Metric::SuccessRate);
+        let is_judged = match self.ending {
+            Ending::Planned => true,
+            Ending::Limit => is_of_failures,
+            Ending::Interrupted => false,
+        };
+        is_judged.then(|| estimate(metric, self.load, self.summary)).flatten()
+    }
+}
+
 /// Runs held against others, metric by metric.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
@@ -105,7 +139,7 @@ pub struct Side {
     /// The other end of `value`, where a client was late: lower for times, higher for goodput. `None` where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub other_end: Option<f64>,
-    /// The runs' figures.
+    /// The runs' figures; `None` where a run has none, or was ended early and so is not judged.
     pub runs: Vec<Option<f64>>,
     /// Requests, or connections, behind them in all.
     pub n: u64,
@@ -118,26 +152,34 @@ pub(super) const SIGNIFICANT: f64 = 0.05;
 impl Comparison {
     /// Holds new runs against base runs. A metric that no run has is left out where it `may_be_missing`.
     pub fn new(
-        base: &[(&Load, &Summary)],
-        new: &[(&Load, &Summary)],
+        base: &[ComparedRun<'_>],
+        new: &[ComparedRun<'_>],
         metrics: &[Metric],
         may_be_missing: bool,
         tolerance: f64,
     ) -> Self {
-        let method = match base.len().min(new.len()) {
+        let (whole_base, whole_new) = (not_interrupted(base), not_interrupted(new));
+        let method = match whole_base.len().min(whole_new.len()) {
             fewest if fewest >= RUNS_FOR_A_TEST => Method::MannWhitney,
-            _ if base.len() == 1 && new.len() == 1 => Method::Intervals,
+            _ if whole_base.len() <= 1 && whole_new.len() <= 1 => Method::Intervals,
             _ => Method::EveryInterval,
         };
-        let estimates = |runs: &[(&Load, &Summary)], metric| -> Vec<_> {
-            runs.iter().map(|(load, summary)| estimate(metric, load, summary)).collect()
+        let estimates = |runs: &[ComparedRun<'_>], metric| -> Vec<_> {
+            runs.iter().map(|run| run.estimate(metric)).collect()
         };
         let rows = metrics.iter().filter_map(|metric| {
-            let (base, new) = (estimates(base, *metric), estimates(new, *metric));
-            let is_missing = base.iter().chain(&new).all(Option::is_none);
-            (!(is_missing && may_be_missing)).then(|| row(*metric, method, tolerance, &base, &new))
+            let (of_base, of_new) = (estimates(&whole_base, *metric), estimates(&whole_new, *metric));
+            let is_there = |run: &ComparedRun<'_>| estimate(*metric, run.load, run.summary).is_some();
+            let is_missing = !base.iter().chain(new).any(is_there);
+            (!(is_missing && may_be_missing)).then(|| {
+                let mut row = row(*metric, method, tolerance, &of_base, &of_new);
+                for (side, runs) in [(&mut row.base, base), (&mut row.new, new)] {
+                    side.runs = values(&estimates(runs, *metric));
+                }
+                row
+            })
         });
-        let is_lost = base.iter().all(|(_, run)| run.requests.succeeded > 0) && new.iter().any(all_failed);
+        let is_lost = base.iter().all(|run| run.summary.requests.succeeded > 0) && new.iter().any(all_failed);
         let rows = rows.map(|row| if is_lost { row.lost() } else { row });
         let metrics: Vec<Row> = rows.collect();
         let verdict = metrics.iter().map(|row| row.verdict).max().unwrap_or(Change::Inconclusive);
@@ -145,9 +187,14 @@ impl Comparison {
     }
 }
 
+fn not_interrupted<'a>(runs: &[ComparedRun<'a>]) -> Vec<ComparedRun<'a>> {
+    runs.iter().copied().filter(|run| run.ending != Ending::Interrupted).collect()
+}
+
 /// Whether the server answered nothing well.
-fn all_failed((_, run): &(&Load, &Summary)) -> bool {
-    run.requests.succeeded == 0 && run.requests.failed > 0
+fn all_failed(run: &ComparedRun<'_>) -> bool {
+    let requests = &run.summary.requests;
+    run.ending != Ending::Interrupted && requests.succeeded == 0 && requests.failed > 0
 }
 
 impl Row {
@@ -200,6 +247,7 @@ fn row_of(
     base: &[Option<Estimate>],
     new: &[Option<Estimate>],
 ) -> Row {
+    let unjudged = [("base", base), ("new", new)].into_iter().find(|(_, runs)| runs.is_empty());
     let (base, new) = (side(method, base), side(method, new));
     let mut row = Row {
         metric: metric.to_string(),
@@ -217,7 +265,10 @@ fn row_of(
         note: None,
     };
     let Some((from, to)) = row.base.value.zip(row.new.value) else {
-        row.note = Some("not every run has such a value".to_owned());
+        row.note = Some(match unjudged {
+            Some((name, _)) => format!("no run of the {name} side went on to its planned end"),
+            None => "not every run has such a value".to_owned(),
+        });
         return row;
     };
     if method == Method::MannWhitney {
@@ -268,7 +319,7 @@ fn figures(side: &Side) -> Vec<f64> {
 }
 
 fn side(method: Method, estimates: &[Option<Estimate>]) -> Side {
-    let runs: Vec<Option<f64>> = estimates.iter().map(|one| one.map(|one| one.value)).collect();
+    let runs = values(estimates);
     let values: Option<Vec<f64>> = runs.iter().copied().collect();
     let n = estimates.iter().flatten().fold(0_u64, |n, one| n.saturating_add(one.n));
     let interval = match method {
@@ -284,6 +335,10 @@ fn side(method: Method, estimates: &[Option<Estimate>]) -> Side {
         estimates.iter().map(|one| one.map(|one| one.at_other_end().value)).collect::<Option<Vec<f64>>>();
     let other_end = others.and_then(median).filter(|other| Some(*other) != value);
     Side { value, interval, other_end, runs, n }
+}
+
+fn values(estimates: &[Option<Estimate>]) -> Vec<Option<f64>> {
+    estimates.iter().map(|one| one.map(|one| one.value)).collect()
 }
 
 /// From the least lower end to the most upper one; unknown where one of them is.

@@ -9,7 +9,7 @@ mod sweep;
 mod threshold;
 mod trend;
 
-pub use compare::{Change, Comparison, Method, RUNS_FOR_A_TEST, Row, Side};
+pub use compare::{Change, ComparedRun, Comparison, Ending, Method, RUNS_FOR_A_TEST, Row, Side};
 pub use estimate::{Estimate, OtherEnd, estimate};
 pub use headline::{Headline, headlines, short_schedule};
 pub use remarks::remarks;

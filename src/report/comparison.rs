@@ -9,7 +9,7 @@ use super::markdown::plain;
 use super::table::{painted, print_table, table};
 use super::words::{UNKNOWN, interval, shown};
 use super::{Report, Tool};
-use crate::analysis::{Change, Comparison, Method, Outcome, Row, Side};
+use crate::analysis::{Change, Comparison, Ending, Method, Outcome, Row, Side};
 use crate::health::Verdict;
 use crate::plan::{Labels, shown_labels};
 use crate::text::printable;
@@ -59,6 +59,9 @@ pub struct Compared {
     pub health: Verdict,
     /// Whether it went on to its planned end.
     pub complete: bool,
+    /// How it ended, and so what of it is judged.
+    #[serde(skip)]
+    pub ending: Ending,
 }
 
 impl Compared {
@@ -74,19 +77,21 @@ impl Compared {
             plan_hash: report.plan.hash.clone(),
             health: report.health.verdict,
             complete: report.complete,
+            ending: report.ending(),
         }
     }
 }
 
 impl ComparisonReport {
-    /// Of these runs.
+    /// Of these runs; `again` tells of files whose run was there before.
     pub fn new(
         base: Vec<Compared>,
         new: Vec<Compared>,
         differences: Vec<String>,
+        again: Vec<String>,
         comparison: Comparison,
     ) -> Self {
-        let warnings = base.iter().chain(&new).flat_map(warnings).collect();
+        let warnings = base.iter().chain(&new).flat_map(warnings).chain(again).collect();
         Self { schema: COMPARISON_SCHEMA, tool: Tool::THIS, base, new, differences, warnings, comparison }
     }
 
@@ -108,7 +113,11 @@ fn warnings(run: &Compared) -> Vec<String> {
         said.push(format!("{}: INVALID: its figures are not those of the server alone", run.file));
     }
     if !run.complete {
-        said.push(format!("{}: incomplete: the run was ended early", run.file));
+        let what = match run.ending {
+            Ending::Limit => "a limit of its own ended the run, so only its failures are judged",
+            Ending::Planned | Ending::Interrupted => "the run was ended early, so it is not judged",
+        };
+        said.push(format!("{}: incomplete: {what}", run.file));
     }
     said
 }

@@ -55,7 +55,7 @@ pub use vllm::{VllmRows, write_vllm_json};
 pub(crate) use words::UNKNOWN;
 
 use crate::accuracy::Calibration;
-use crate::analysis::{self, Headline, Judgement};
+use crate::analysis::{self, Ending, Headline, Judgement};
 use crate::arrivals::Shape;
 use crate::clock::Date;
 use crate::health::{Environment, Health};
@@ -113,6 +113,15 @@ impl Report {
         let plan = &self.plan;
         self.thresholds = analysis::judge(&plan.thresholds, &plan.load, &self.summary, self.health.verdict);
         self
+    }
+
+    /// How the run ended, and so what of it can be held against others.
+    pub fn ending(&self) -> Ending {
+        match (self.complete, &self.stopped_by) {
+            (true, _) => Ending::Planned,
+            (false, Some(_)) => Ending::Limit,
+            (false, None) => Ending::Interrupted,
+        }
     }
 
     /// What its figures say, in sentences; see [`analysis::remarks`].

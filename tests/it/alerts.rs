@@ -188,6 +188,8 @@ fn a_base_that_is_invalid_is_told_under_strict() {
     succeeds(&run(folder.path(), &[&words[..], &limit].concat()));
     let mut report = json(&folder.path().join("base.json"));
     report["health"]["verdict"] = "VALID".into();
+    // another run, not a copy of it
+    report["plan"]["run_id"] = "lg-other".into();
     fs::write(folder.path().join("new.json"), report.to_string()).expect("writable");
     let compare = ["compare", "base.json", "new.json", "--metric", "error_rate", "--alert-webhook", &hook];
     succeeds(&run(folder.path(), &compare));

@@ -229,6 +229,7 @@ fn slower(folder: &Path, runs: &[String]) -> Vec<String> {
             scale(&mut report["summary"]["latency"][time], 1e3);
         }
         scale(&mut report["summary"]["throughput"], 1e-3);
+        report["plan"]["run_id"] = json!(format!("slower {file}"));
         let name = file.replace("base", "new");
         fs::write(folder.join(&name), report.to_string()).expect("written");
         name
@@ -323,6 +324,7 @@ fn a_server_that_answers_nothing_is_worse() {
     report["summary"]["throughput"]["requests_per_s"] = json!(0.0);
     let latency = report["summary"]["latency"].as_object_mut().expect("an object");
     latency.values_mut().for_each(|distribution| *distribution = Value::Null);
+    report["plan"]["run_id"] = json!("lg-dead");
     fs::write(folder.path().join("dead.json"), report.to_string()).expect("written");
     for metric in ["ttft.p99", "requests_per_s"] {
         let compared = run(folder.path(), &["compare", &base[0], "dead.json", "--metric", metric]);
@@ -361,9 +363,8 @@ fn different_plans_are_refused_unless_forced() {
     let forced = run(folder.path(), &["compare", "a.json", "b.json", "--force", "--tolerance", "100%"]);
     assert!(out(&forced).contains("load.threads: 2 and 3"), "{}", out(&forced));
     // a record log is as good as the result
-    let same = run(folder.path(), &["compare", "a.json", "a.jsonl.gz"]);
-    succeeds(&same);
-    assert!(out(&same).contains("Verdict: "), "{}", out(&same));
+    let logs = run(folder.path(), &["compare", "a.jsonl.gz", "b.json", "--force", "--tolerance", "100%"]);
+    assert!(out(&logs).contains("Verdict: "), "{}", out(&logs));
     let missing = run(folder.path(), &["compare", "a.json", "none.json"]);
     assert_eq!(code(&missing), 1);
     assert!(err(&missing).contains("none.json"), "{}", err(&missing));
@@ -382,6 +383,117 @@ fn a_setting_that_came_later_parts_no_history() {
     assert!(out(&compared).contains("Verdict: "), "{}", err(&compared));
     let trend = run(at, &["trend", &runs[0], &runs[1]]);
     assert!(out(&trend).contains(", 2 runs from "), "{}", out(&trend));
+}
+
+#[test]
+fn a_run_that_is_there_twice_counts_once() {
+    let folder = folder();
+    let at = folder.path();
+    let base = runs_of(at, 2);
+    let new = slower(at, &base);
+    for (file, copy) in
+        [(&base[0], "c1.json"), (&base[1], "c2.json"), (&new[0], "c3.json"), (&new[1], "c4.json")]
+    {
+        fs::copy(at.join(file), at.join(copy)).expect("writable");
+    }
+    let words = [
+        "compare", "--metric", "ttft.p50", "-o", "c.json", "--base", &base[0], &base[1], "c1.json", "c2.json",
+    ];
+    let words = [&words[..], &["--new", &new[0], "c3.json", &new[1], "c4.json"]].concat();
+    let compared = run(at, &words);
+    let written = read_json(&at.join("c.json"));
+    assert_eq!(written["method"], "every_interval", "two a side are not four");
+    let runs = |side: &str| written["metrics"][0][side]["runs"].as_array().expect("a list").len();
+    let files = |side: &str| written[side].as_array().expect("a list").len();
+    assert_eq!((runs("base"), runs("new"), files("base"), files("new")), (2, 2, 2, 2), "{written}");
+    assert!(
+        out(&compared).contains("c1.json: the same run as base-1.json; it counts once"),
+        "{}",
+        out(&compared)
+    );
+    // a run is nothing to compare itself with
+    let refused = run(at, &["compare", &base[0], "c1.json"]);
+    assert_eq!(code(&refused), 2, "{}", out(&refused));
+    let problem = format!("compare 'c1.json': is the same run as '{}'", base[0]);
+    assert!(err(&refused).contains(&problem), "{}", err(&refused));
+}
+
+#[test]
+fn a_result_and_its_record_log_are_one_run() {
+    let (folder, server) = (folder(), simulator());
+    let at = folder.path();
+    for dir in ["a", "b"] {
+        let words = ["-q", "--url", &server.url(), "-n", "5", "--max-tokens", "2", "--output-dir", dir];
+        succeeds(&run(at, &words));
+    }
+    let files = |dir: &str| -> Vec<String> {
+        let entries = fs::read_dir(at.join(dir)).expect("made");
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.expect("there").path().display().to_string()).collect();
+        names.sort();
+        names
+    };
+    let (a, b) = (files("a"), files("b"));
+    assert_eq!((a.len(), b.len()), (2, 2));
+    let words = ["compare", "-o", "c.json", "--base", &a[0], &a[1], "--new", &b[0], &b[1]];
+    run(at, &words);
+    let written = read_json(&at.join("c.json"));
+    assert_eq!(
+        (&written["method"], written["base"].as_array().map(Vec::len)),
+        (&json!("intervals"), Some(1))
+    );
+}
+
+#[test]
+fn a_run_that_was_interrupted_is_not_judged() {
+    let folder = folder();
+    let at = folder.path();
+    let base = runs_of(at, 1);
+    let new = slower(at, &base);
+    let compared = |stopped_by: Value, words: &[&str]| {
+        let mut report = read_json(&at.join(&new[0]));
+        (report["complete"], report["stopped_by"]) = (json!(false), stopped_by);
+        fs::write(at.join("ended.json"), report.to_string()).expect("writable");
+        let output =
+            run(at, &[&["compare", &base[0], "ended.json", "-o", "c.json", "--overwrite"], words].concat());
+        (code(&output), read_json(&at.join("c.json")))
+    };
+    let (code_of, written) = compared(Value::Null, &[]);
+    assert_eq!((code_of, &written["verdict"]), (0, &json!("inconclusive")), "{written}");
+    let note = "no run of the new side went on to its planned end";
+    assert!(written["metrics"].as_array().expect("rows").iter().all(|row| row["note"] == note), "{written}");
+    assert_eq!(written["metrics"][0]["new"]["runs"], json!([null]));
+    assert!(written["warnings"][0].as_str().expect("text").contains("is not judged"), "{written}");
+    // one that ended itself for its failures is judged by these
+    let (code_of, written) = compared(json!("max_errors"), &["--metric", "ttft.p50"]);
+    assert_eq!((code_of, &written["verdict"]), (0, &json!("inconclusive")), "{written}");
+    let mut report = read_json(&at.join(&new[0]));
+    (report["summary"]["requests"]["succeeded"], report["summary"]["requests"]["failed"]) =
+        (json!(10), json!(80));
+    fs::write(at.join(&new[0]), report.to_string()).expect("writable");
+    let (code_of, written) = compared(json!("max_errors"), &["--metric", "error_rate"]);
+    assert_eq!((code_of, &written["verdict"]), (99, &json!("worse")), "{written}");
+    // beside others of its side it is left out
+    let words = [
+        "compare",
+        "--metric",
+        "ttft.p50",
+        "-o",
+        "d.json",
+        "--base",
+        &base[0],
+        "--new",
+        "whole.json",
+        "ended.json",
+    ];
+    let mut whole = read_json(&at.join(&new[0]));
+    whole["plan"]["run_id"] = json!("lg-whole");
+    fs::write(at.join("whole.json"), whole.to_string()).expect("writable");
+    compared(Value::Null, &[]);
+    assert_eq!(code(&run(at, &words)), 99);
+    let written = read_json(&at.join("d.json"));
+    assert_eq!(written["method"], "intervals");
+    assert_eq!(written["metrics"][0]["new"]["runs"].as_array().map(Vec::len), Some(2));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use vllm_loadgen::analysis::{Change, Comparison, Trend, estimate};
+use vllm_loadgen::analysis::{Change, ComparedRun, Comparison, Ending, Trend, estimate};
 use vllm_loadgen::backend::{Backend, Chunk, Client, Endpoint, Network, Request, Settings};
 use vllm_loadgen::cli::{self, Order, Surroundings};
 use vllm_loadgen::failure::FailureKind;
@@ -204,13 +204,13 @@ fn over_time(report: &Report) {
 
 /// A report against itself, in every form.
 fn compared(report: &Report) {
-    let run = (&report.plan.load, &report.summary);
+    let run = ComparedRun { load: &report.plan.load, summary: &report.summary, ending: Ending::Planned };
     for runs in [1, 2, 4] {
         let runs = vec![run; runs];
         let comparison = Comparison::new(&runs, &runs, &Metric::DEFAULTS, true, 0.1);
         assert!(!matches!(comparison.verdict, Change::Better | Change::Worse));
         let side = vec![Compared::new("a|b.json".to_owned(), report)];
-        let comparison = ComparisonReport::new(side.clone(), side, vec![], comparison);
+        let comparison = ComparisonReport::new(side.clone(), side, vec![], vec![], comparison);
         let mut out = Vec::new();
         report::print_comparison(&comparison, true, &mut out).expect("a vector takes all");
         report::write_comparison_markdown(&comparison, &mut out).expect("a vector takes all");
