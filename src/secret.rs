@@ -1,6 +1,7 @@
 //! Values that must never be shown, and the headers whose values are such.
 
 use std::fmt;
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
@@ -76,7 +77,48 @@ fn secrets_of_value(value: &Value, is_secret: bool) -> Vec<Secret> {
     }
 }
 
-/// Text with every one of these secrets masked: a server may echo what it was sent. So is the beginning of one where
+/// Secrets in every form in which they may come back: as they are, and as JSON writes them, where some escape `/` and all
+/// that is not ASCII.
+pub fn in_every_form(secrets: Vec<Secret>) -> Vec<Secret> {
+    let mut forms = secrets;
+    for number in 0..forms.len() {
+        let written = Value::from(forms[number].reveal()).to_string();
+        let written = &written[1..written.len() - 1];
+        let ascii: String = written.chars().map(in_ascii).collect();
+        for form in [written, &written.replace('/', "\\/"), &ascii, &ascii.replace('/', "\\/")] {
+            if forms.iter().all(|known| known.0 != *form) {
+                forms.push(Secret(form.to_owned()));
+            }
+        }
+    }
+    forms
+}
+
+/// A character of a JSON text as writers put it that keep to ASCII.
+fn in_ascii(c: char) -> String {
+    if c.is_ascii() {
+        return c.to_string();
+    }
+    c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+}
+
+/// Whether a word that was typed where none or a file was expected may be a key, and is not to be shown: it begins as keys
+/// of known services do, or is long, has digits and stands in no folder.
+pub fn may_be_key(word: &str) -> bool {
+    let word = word.trim();
+    let begins =
+        |start: &&str| word.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start));
+    let folder = Path::new(word).parent().filter(|folder| !folder.as_os_str().is_empty());
+    let is_path = folder.is_some_and(Path::is_dir) || word.starts_with("http");
+    let is_long = word.len() >= if word.contains(['.', '/']) { 40 } else { 16 };
+    KEYS.iter().any(begins) || (is_long && !is_path && word.bytes().any(|byte| byte.is_ascii_digit()))
+}
+
+/// How keys begin.
+const KEYS: [&str; 12] =
+    ["sk-", "sk_", "token-", "key-", "Bearer ", "Basic ", "hf_", "gsk_", "xai-", "nvapi-", "AIza", "eyJ"];
+
+/// Text with every one of these secrets masked: a server may echo what it was sent. So is the beginning of one wherever
 /// the text was cut (`…`). Very short secrets are left, for they stand in ordinary words too.
 pub fn redacted(text: &str, secrets: &[Secret]) -> String {
     let mut worth_masking: Vec<_> = secrets.iter().filter(|secret| secret.0.len() >= SHORTEST).collect();
@@ -84,13 +126,19 @@ pub fn redacted(text: &str, secrets: &[Secret]) -> String {
     worth_masking.sort_by_key(|secret| std::cmp::Reverse(secret.0.len()));
     worth_masking.into_iter().fold(text.to_owned(), |text, secret| {
         let text = text.replace(&secret.0, MASK);
-        let Some(kept) = text.strip_suffix('…') else { return text };
-        let beginnings = secret.0.char_indices().map(|(end, _)| &secret.0[..end]).rev();
-        match beginnings.take_while(|part| part.len() >= SHORTEST).find_map(|part| kept.strip_suffix(part)) {
-            Some(rest) => format!("{rest}{MASK}…"),
-            None => text,
-        }
+        let Some((cut, rest)) = text.rsplit_once('…') else { return text };
+        let pieces: Vec<_> = cut.split('…').map(|piece| without_beginning(piece, &secret.0)).collect();
+        format!("{}…{rest}", pieces.join("…"))
     })
+}
+
+/// The text before a cut; the beginning of the secret at its end is masked.
+fn without_beginning(piece: &str, secret: &str) -> String {
+    let beginnings = secret.char_indices().map(|(end, _)| &secret[..end]).rev();
+    match beginnings.take_while(|part| part.len() >= SHORTEST).find_map(|part| piece.strip_suffix(part)) {
+        Some(rest) => format!("{rest}{MASK}"),
+        None => piece.to_owned(),
+    }
 }
 
 /// Likewise for text that may have been cut anywhere and does not say so: the beginning of a secret at its end is masked
@@ -181,6 +229,38 @@ mod tests {
         }
         let with_dots = [Secret::new("canary…")];
         assert_eq!(redacted_to_the_end("a canary", &with_dots), "a ***");
+    }
+
+    #[test]
+    fn a_secret_that_was_cut_in_the_middle_of_a_text_is_masked() {
+        let secrets = [Secret::new("sk-canary-plain")];
+        let cut = "event 2, '{\"n\": \"sk-canary-pl…': invalid type: string \"sk-canary-plain\", sk-can…";
+        assert_eq!(redacted(cut, &secrets), "event 2, '{\"n\": \"***…': invalid type: string \"***\", ***…");
+    }
+
+    #[test]
+    fn a_secret_is_masked_as_json_writes_it_too() {
+        let secrets = in_every_form(vec![Secret::new("can/a\"r\\yü")]);
+        for form in [r#"can/a"r\yü"#, r#"can/a\"r\\yü"#, r#"can\/a\"r\\yü"#, r#"can\/a\"r\\y\u00fc"#] {
+            assert_eq!(redacted(&format!("no key {form}."), &secrets), "no key ***.", "{form}");
+        }
+        assert_eq!(in_every_form(vec![Secret::new("sk-plain")]).len(), 1);
+    }
+
+    #[test]
+    fn a_key_that_was_typed_for_a_file_is_known() {
+        for key in ["sk-ab", "SK-AB", "token-abc123", "0123456789abcdef0", "eyJh.bc.de"] {
+            assert!(may_be_key(key), "{key}");
+        }
+        for word in [
+            "key.txt",
+            "nokey",
+            "/tmp/0123456789abcdef0123456789abcdef012345",
+            "10",
+            "https://h1/aaaaaaaaaaaaa",
+        ] {
+            assert!(!may_be_key(word), "{word}");
+        }
     }
 
     #[test]

@@ -117,7 +117,8 @@ impl Destination {
         let path = self.uri.path_and_query().map_or("", |path| path.as_str());
         let parts = [self.uri.path(), self.uri.query().unwrap_or_default()];
         let of_url = std::iter::once(path).chain(parts).map(Secret::new);
-        of_url.chain(self.credentials.iter().flat_map(Credentials::secrets)).collect()
+        let of_url = of_url.chain(self.credentials.iter().flat_map(Credentials::secrets));
+        secret::in_every_form(of_url.collect())
     }
 }
 

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use parking_lot::Mutex;
 use rustls::{AlertDescription, CertificateError};
 use serde::de::{MapAccess, Visitor};
@@ -21,7 +23,7 @@ use super::lateness;
 use super::line::{Ending, LAST_CHUNK, Line};
 use super::marks::{self, Cause, Marks, Phase, note};
 use super::network::Network;
-use super::proxy::{Proxy, percent_decoded};
+use super::proxy::{Proxy, is_loopback, percent_decoded};
 use super::tls::{self, SharedTls};
 use super::transport::{CachedResolver, ProbeConnector};
 use super::{Backend, Canceller, Chunk, Exchange, Head, Request};
@@ -42,6 +44,10 @@ pub struct Settings {
     /// Sent as `Authorization: Bearer …`; `None` sends no such header.
     #[serde(skip)]
     pub key: Option<Secret>,
+    /// The URL that stands beside the key, or beside a header that carries one, in the file which holds it; `None` where it
+    /// is from elsewhere, or the file names no server.
+    #[serde(skip)]
+    pub key_is_for: Option<String>,
     /// More headers, sent with every request.
     #[serde(serialize_with = "masked", deserialize_with = "in_order")]
     pub headers: Vec<(String, Secret)>,
@@ -69,14 +75,40 @@ impl Settings {
     pub fn warnings(&self) -> Vec<String> {
         let warning = "INSECURE: the server's certificate is not checked (--insecure), so that anyone on the way can \
                        read what is sent, keys too, and answer in the server's place";
-        self.is_unchecked().then(|| warning.to_owned()).into_iter().collect()
+        let insecure = self.is_unchecked().then(|| warning.to_owned());
+        insecure.into_iter().chain(self.key_warnings()).collect()
+    }
+
+    /// Where a key goes that may not be meant to go there.
+    fn key_warnings(&self) -> Vec<String> {
+        if self.key.is_none() && !self.headers.iter().any(|(name, _)| carries_key(name)) {
+            return vec![];
+        }
+        let (host, _) = self.endpoint.host_and_port();
+        let meant = self.key_is_for.as_ref().and_then(|url| Endpoint::parse(url, None).ok());
+        let meant = meant.map(|endpoint| endpoint.host_and_port().0);
+        let elsewhere = meant.filter(|meant| !meant.eq_ignore_ascii_case(&host)).map(|meant| {
+            format!(
+                "KEY: the key is from a config file that names {meant}, and goes to {host}; --no-api-key sends none"
+            )
+        });
+        let is_near = is_loopback(host.trim_matches(['[', ']'])) || self.network.unix_socket.is_some();
+        let in_the_clear = (!is_near && !self.endpoint.is_tls()).then(|| {
+            format!(
+                "KEY: a key goes to {host} over plain http, where anyone on the way can read it; write https:// if the \
+                 server speaks it"
+            )
+        });
+        elsewhere.into_iter().chain(in_the_clear).collect()
     }
 
     /// Everything in it that must not be shown: the key, the values of secret headers and of secret fields of the query,
     /// and the proxy's password.
     pub fn secrets(&self) -> Vec<Secret> {
         let headers = self.headers.iter().filter(|(name, _)| is_secret_header(name));
-        let values = headers.flat_map(|(_, value)| secret::secrets_of_header(value));
+        let values = headers.flat_map(|(_, value)| {
+            secret::secrets_of_header(value).into_iter().chain(secrets_of_basic(value))
+        });
         let query = self.endpoint.url.split_once('?').map_or("", |(_, query)| query);
         let fields = query.split('&').filter_map(|field| field.split_once('='));
         let fields = fields.filter(|(name, _)| is_secret_field(name)).flat_map(|(_, value)| {
@@ -84,8 +116,24 @@ impl Settings {
             [Secret::new(value), Secret::new(&String::from_utf8_lossy(&percent_decoded(value)))]
         });
         let of_proxy = self.network.proxy.iter().flat_map(Proxy::secrets);
-        self.key.iter().cloned().chain(values).chain(fields).chain(of_proxy).collect()
+        secret::in_every_form(self.key.iter().cloned().chain(values).chain(fields).chain(of_proxy).collect())
     }
+}
+
+/// Whether a header of this name lets its sender in.
+fn carries_key(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["authorization", "key", "token"].iter().any(|word| name.contains(word))
+}
+
+/// What a value of basic authentication (RFC 7617) holds: user and password in one, and the password.
+fn secrets_of_basic(value: &Secret) -> Vec<Secret> {
+    let Some((scheme, encoded)) = value.reveal().split_once(' ') else { return vec![] };
+    let decoded =
+        BASE64_STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"));
+    let Some(both) = decoded.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) else { return vec![] };
+    let password = both.split_once(':').map(|(_, password)| Secret::new(password));
+    std::iter::once(Secret::new(&both)).chain(password).collect()
 }
 
 fn masked<S: Serializer>(headers: &[(String, Secret)], serializer: S) -> Result<S::Ok, S::Error> {

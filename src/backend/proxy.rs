@@ -206,7 +206,7 @@ pub fn proxy_of_variables<'v>(
     first(names).or_else(|| first(&["all_proxy", "ALL_PROXY"]))
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let is_name = host == "localhost" || host.ends_with(".localhost");
     is_name || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }

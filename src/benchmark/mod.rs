@@ -132,8 +132,11 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         ..Health::judge(&evidence, &plan.health_limits)
     };
     let schedule = schedule(plan, complete, succeeded.saturating_add(failed));
-    let (server, watched) =
+    let (mut server, watched) =
         watch.map_or((None, vec![]), |watch| watch.end(succeeded, failed, origin, run.stop));
+    if let Some(side) = &mut server {
+        side.window.redact(&secrets);
+    }
     let refused = health.client_priority.as_ref().and_then(|granted| granted.refused.as_ref());
     let refused = refused.filter(|_| plan.client_priority == Wanted::High);
     let refused =

@@ -20,7 +20,7 @@ use super::trend::TrendFlags;
     example = "Find out how far this machine can be trusted to measure:\n  {command_name} selftest",
     example = "Run the scenarios of a config file, with a CSV over all of them:\n  {command_name} --config configs/benchmark_config.json --scenarios",
     note = "Values may be written --flag value or --flag=value; lists as 10 50 100 or 10,50,100.",
-    note = "The API key comes from --api-key-file, VLLM_LOADGEN_API_KEY, OPENAI_API_KEY, VLLM_API_KEY or the config file.",
+    note = "The API key comes from --api-key-file, VLLM_LOADGEN_API_KEY, the config file, OPENAI_API_KEY or VLLM_API_KEY, the first that there is.",
     error_code(1, "could not run, could not write, or no request succeeded"),
     error_code(2, "usage or configuration is wrong"),
     error_code(
@@ -45,6 +45,9 @@ pub struct Flags {
     /// file that holds the API key; - for standard input
     #[argh(option, arg_name = "FILE")]
     pub api_key_file: Option<String>,
+    /// send no key: neither that of the config file nor that of a variable
+    #[argh(switch)]
+    pub no_api_key: bool,
     /// header 'Name: value' for every request; may be repeated
     #[argh(option, arg_name = "K:V")]
     pub header: Vec<String>,
@@ -155,6 +158,9 @@ pub struct Flags {
     /// config file (default: benchmark_config.json, if it is in this folder)
     #[argh(option, short = 'c', arg_name = "FILE")]
     pub config: Option<String>,
+    /// read no config file but one that --config names
+    #[argh(switch)]
+    pub no_config: bool,
     /// run every test scenario of the config file
     #[argh(switch)]
     pub scenarios: bool,

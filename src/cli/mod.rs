@@ -16,9 +16,11 @@ use std::path::{Path, PathBuf};
 use argh::FromArgs;
 
 use crate::error::{Error, Mistake};
-use crate::plan::{AlertsTo, Draft, Metric, NetworkDraft, PROXY_VARIABLES, Threshold, resolved};
+use crate::plan::{
+    AlertsTo, Draft, Given, Metric, NetworkDraft, Origin, PROXY_VARIABLES, Threshold, resolved,
+};
 use crate::report::Tool;
-use crate::secret::Secret;
+use crate::secret::{MASK, Secret, may_be_key};
 use crate::selftest;
 use crate::sim::Behavior;
 use flags::{ExportFlags, Flags, Selftest, Simulate, Subcommand};
@@ -283,6 +285,11 @@ fn no_flag_before(command: &Subcommand, words: &[&str]) -> Result<(), Error> {
 /// argh's own words for a mistyped flag, with what it cannot know.
 fn unknown_words(output: &str) -> Error {
     let said = output.trim().trim_end_matches('.').replace('\n', " ");
+    if let Some(word) = said.strip_prefix("Unrecognized argument: ").filter(|word| may_be_key(word)) {
+        let said = said.replace(word, MASK);
+        let advice = "if it is a key, write it into a file that --api-key-file names; it is in your shell's history now";
+        return Error::Usage(vec![Mistake::new("command line", format!("{said}; {advice}"))]);
+    }
     let advice = match said.strip_prefix("Unrecognized argument: ") {
         Some(url) if url.starts_with("http://") || url.starts_with("https://") => {
             format!("write --url {url}")
@@ -305,6 +312,9 @@ fn run_order(flags: &Flags, around: &Surroundings<'_>) -> Result<Order, Error> {
     let mut draft = typed.draft(flags);
     draft.network.variables = proxy_variables(around);
     draft.key = api_key(flags.api_key_file.as_deref(), around, &mut typed);
+    if let (Some(_), true) = (&flags.api_key_file, flags.no_api_key) {
+        typed.add("--api-key-file and --no-api-key", "give one of them");
+    }
     let simulate = (flags.simulate || flags.behavior.is_some())
         .then(|| typed.behavior(flags.behavior.as_deref(), draft.seed.as_ref().map(|seed| seed.value)));
     if let (Some(url), true) = (&flags.url, simulate.is_some()) {
@@ -315,7 +325,7 @@ fn run_order(flags: &Flags, around: &Surroundings<'_>) -> Result<Order, Error> {
     }
     if let (Some(file), true) = (&flags.api_key_file, simulate.is_some()) {
         typed.add(
-            format!("--simulate and --api-key-file '{file}'"),
+            format!("--simulate and --api-key-file '{}'", shown_word(file)),
             "leave the key out; the simulated server wants none",
         );
     }
@@ -337,9 +347,18 @@ fn run_order(flags: &Flags, around: &Surroundings<'_>) -> Result<Order, Error> {
     }
     let model = draft.model.clone();
     let mut draft = draft.over(base);
+    draft.key = draft.key.or_else(|| key_of_variables(&FOREIGN_KEYS, around));
+    if flags.no_api_key {
+        draft.key = None;
+        let is_typed = |origin: &Origin| !matches!(origin, Origin::File { .. });
+        draft.headers.retain(|header| {
+            is_typed(&header.origin) || !header.value.0.eq_ignore_ascii_case("authorization")
+        });
+    }
+    draft.inputs.extend(inputs(flags, around));
     let simulate = simulate.map(|behavior| {
         // those of the file are for another server; a model that was typed is what the simulator serves
-        (draft.url, draft.model, draft.key) = (None, None, None);
+        (draft.url, draft.model, draft.key, draft.key_is_for) = (None, None, None, None);
         let variables = std::mem::take(&mut draft.network.variables);
         draft.network = NetworkDraft { variables, ..NetworkDraft::default() };
         Behavior { model: model.map_or(behavior.model, |model| model.value), ..behavior }
@@ -374,11 +393,11 @@ fn config_file(
 ) -> Draft {
     let path = match (&flags.config, &around.default_config) {
         (Some(named), _) => PathBuf::from(named),
-        (None, Some(found)) => {
+        (None, Some(found)) if !flags.no_config => {
             notes.push(format!("settings not given as flags are from {}", found.display()));
             found.clone()
         }
-        (None, None) => return Draft::default(),
+        (None, _) => return Draft::default(),
     };
     config::load(&path).unwrap_or_else(|error| {
         match error {
@@ -393,22 +412,41 @@ fn config_file(
     })
 }
 
-/// Environment variables that may hold the key, the first one wins.
-const KEY_VARIABLES: [&str; 3] = ["VLLM_LOADGEN_API_KEY", "OPENAI_API_KEY", "VLLM_API_KEY"];
+/// Files that are read before the run.
+fn inputs(flags: &Flags, around: &Surroundings<'_>) -> Vec<Given<PathBuf>> {
+    let named = [("--config", &flags.config), ("--api-key-file", &flags.api_key_file)];
+    let named = named.into_iter().filter_map(|(flag, file)| Some((flag, PathBuf::from(file.as_ref()?))));
+    let found = around.default_config.clone().map(|file| ("config file", file));
+    let found = found.filter(|_| flags.config.is_none() && !flags.no_config);
+    named.chain(found).map(|(flag, file)| Given::new(file, Origin::Flag(flag))).collect()
+}
 
-/// The key and where it is from. The config file's own comes after these.
+/// Variables that may hold the key, the first one wins. This one is meant for us, so it comes before the config file's own.
+const OWN_KEYS: [&str; 1] = ["VLLM_LOADGEN_API_KEY"];
+
+/// These are set for other programs, and come after it.
+const FOREIGN_KEYS: [&str; 2] = ["OPENAI_API_KEY", "VLLM_API_KEY"];
+
+fn key_of_variables(names: &[&str], around: &Surroundings<'_>) -> Option<(Secret, String)> {
+    names.iter().find_map(|name| {
+        let key = Secret::new(&(around.variable)(name)?);
+        (!key.is_empty()).then(|| (key, format!("environment variable {name}")))
+    })
+}
+
+/// A word as messages show it: it may be a key that stands in the wrong place.
+fn shown_word(word: &str) -> &str {
+    if may_be_key(word) { MASK } else { word }
+}
+
+/// The key and where it is from, as far as somebody gave it to this program. The config file's own comes after these.
 fn api_key(file: Option<&str>, around: &Surroundings<'_>, typed: &mut Typed) -> Option<(Secret, String)> {
-    let Some(file) = file else {
-        let found = KEY_VARIABLES.iter().find_map(|name| {
-            let key = Secret::new(&(around.variable)(name)?);
-            (!key.is_empty()).then(|| (key, format!("environment variable {name}")))
-        });
-        return found;
-    };
+    let Some(file) = file else { return key_of_variables(&OWN_KEYS, around) };
     let text = match (around.read)(Path::new(file)) {
         Ok(text) => text,
         Err(cause) => {
-            typed.add(format!("--api-key-file '{file}'"), format!("{cause}; name a file that holds the key"));
+            let problem = format!("{cause}; name a file that holds the key, not the key itself");
+            typed.add(format!("--api-key-file '{}'", shown_word(file)), problem);
             return None;
         }
     };

@@ -42,6 +42,8 @@ impl Typed {
             model: given("--model", flags.model.clone()),
             test_name: given("--test-name", flags.test_name.clone()),
             key: None,
+            key_is_for: None,
+            inputs: Vec::new(),
             timeout: self.read("--timeout", flags.timeout.as_ref(), parse_duration),
             idle_timeout: self.read("--idle-timeout", flags.idle_timeout.as_ref(), parse_duration),
             connect_timeout: self.read("--connect-timeout", flags.connect_timeout.as_ref(), parse_duration),

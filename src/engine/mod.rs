@@ -405,6 +405,12 @@ fn attempt(
     if let Some(response) = &mut record.response {
         response.redact(setup.secrets);
     }
+    if let Some(reason) = &mut record.finish_reason {
+        reason.redact(setup.secrets);
+    }
+    for (name, _) in &mut record.server_timings {
+        *name = redacted(name, setup.secrets);
+    }
     if setup.fail_on_length && record.is_success() && record.finish_reason == Some(FinishReason::Length) {
         record.outcome = Outcome::Failed(Failure::new(FailureKind::TokenLimit, "finish_reason is 'length'"));
     }

@@ -10,6 +10,7 @@ use super::gauges::GaugeSummary;
 use super::histogram::HistogramDelta;
 use super::names::{self, Flavour, Metric, Part};
 use super::reading::{Family, Reading, Series};
+use crate::secret::{MASK, Secret, is_secret_field, redacted};
 use crate::text::printable;
 use crate::units::ratio;
 
@@ -87,6 +88,18 @@ pub struct SpecDecode {
 }
 
 impl ServerWindow {
+    /// Masks what the server's labels echo of secrets, and the values of labels that are named as secrets are.
+    pub fn redact(&mut self, secrets: &[Secret]) {
+        let masked = |(name, value): (String, String)| {
+            let value = if is_secret_field(&name) { MASK.to_owned() } else { redacted(&value, secrets) };
+            (redacted(&name, secrets), value)
+        };
+        self.config = std::mem::take(&mut self.config).into_iter().map(masked).collect();
+        let reasons = std::mem::take(&mut self.finished_by_reason).into_iter();
+        self.finished_by_reason =
+            reasons.map(|(reason, count)| (redacted(&reason, secrets), count)).collect();
+    }
+
     /// What happened from `before` to `after`.
     ///
     /// What only the later reading has began at 0 in between, for servers show many a series on first use only; what

@@ -14,7 +14,7 @@ use crate::error::Mistake;
 use crate::health;
 use crate::keeper;
 use crate::priority;
-use crate::secret::Secret;
+use crate::secret::{Secret, is_secret_header};
 use crate::summary::Slo;
 use crate::wire::Dialect;
 
@@ -117,6 +117,10 @@ pub struct Draft {
     pub test_name: Option<Given<String>>,
     /// The key, and in words where it is from.
     pub key: Option<(Secret, String)>,
+    /// The URL that the file names which a key is from.
+    pub key_is_for: Option<String>,
+    /// Files that are read, which no output may replace.
+    pub inputs: Vec<Given<PathBuf>>,
     pub timeout: Option<Given<Duration>>,
     pub idle_timeout: Option<Given<Duration>>,
     pub connect_timeout: Option<Given<Duration>>,
@@ -212,7 +216,10 @@ impl Draft {
     /// This draft, with what it leaves open taken from `base`: flags over a file.
     pub fn over(self, base: Self) -> Self {
         let base = base.giving_way_to(&self);
+        let key_is_for = self.key_is_for.clone().or_else(|| self.key_left_to(&base));
         Self {
+            key_is_for,
+            inputs: self.inputs.into_iter().chain(base.inputs).collect(),
             url: self.url.or(base.url),
             api: self.api.or(base.api),
             model: self.model.or(base.model),
@@ -282,6 +289,19 @@ impl Draft {
             no_detail: self.no_detail || base.no_detail,
             overwrite: self.overwrite || base.overwrite,
         }
+    }
+
+    /// The URL of the file that is to be `base`, if a key of its own is sent.
+    fn key_left_to(&self, base: &Self) -> Option<String> {
+        let is_secret = |header: &&Given<(String, Secret)>| is_secret_header(&header.value.0);
+        let in_header = self.headers.is_empty() && base.headers.iter().find(is_secret).is_some();
+        let has_key = self.key.is_none() && self.authorization().is_none() && base.key.is_some();
+        base.url.as_ref().filter(|_| has_key || in_header).map(|url| url.value.clone())
+    }
+
+    /// The header by which whoever typed it is let in.
+    pub(super) fn authorization(&self) -> Option<&Given<(String, Secret)>> {
+        self.headers.iter().find(|header| header.value.0.eq_ignore_ascii_case("authorization"))
     }
 
     /// The shapes of arrivals that were asked for. More than one is a mistake.

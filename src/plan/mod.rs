@@ -274,7 +274,7 @@ impl Plan {
     pub fn secrets(&self) -> Vec<Secret> {
         let mut secrets = self.server.secrets();
         secrets.extend(secret::secrets_of_object(&self.request.extra));
-        secrets
+        secret::in_every_form(secrets)
     }
 
     /// The id under which request number `id` is sent.

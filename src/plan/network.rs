@@ -46,6 +46,11 @@ impl NetworkDraft {
         paths.chain(insecure).chain(texts).collect()
     }
 
+    /// Files that are read for connections.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Given<PathBuf>> {
+        [&self.cacert, &self.cert, &self.key].into_iter().flatten()
+    }
+
     fn is_insecure(&self) -> bool {
         self.insecure.as_ref().is_some_and(|given| given.value)
     }

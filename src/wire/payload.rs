@@ -13,6 +13,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{Dialect, refusal};
+use crate::secret::{Secret, redacted};
 use crate::text;
 
 /// What a reader of the reply would see a token as. Ordered from the least visible.
@@ -109,6 +110,13 @@ impl FinishReason {
             let word = text::printable(word, 40);
             (!word.is_empty()).then_some(Self::Other(word))
         })
+    }
+
+    /// Masks what a server echoes of secrets.
+    pub(crate) fn redact(&mut self, secrets: &[Secret]) {
+        if let Self::Other(word) = self {
+            *word = redacted(word, secrets);
+        }
     }
 
     /// Of two choices' reasons the one that tells more: a failure, else the first.

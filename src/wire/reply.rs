@@ -265,7 +265,11 @@ impl Notes {
     }
 
     fn complaint(&self, why: &str, json: &[u8]) -> String {
-        let beginning = String::from_utf8_lossy(&json[..json.len().min(200)]);
+        let mut beginning = String::from_utf8_lossy(&json[..json.len().min(200)]).into_owned();
+        if json.len() > 200 {
+            // said here, where what is left may be shown whole
+            beginning.push('…');
+        }
         let beginning = text::printable(&beginning, 60);
         match self.form {
             Form::Stream => format!("event {}, '{beginning}': {why}", self.events),

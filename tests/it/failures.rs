@@ -62,6 +62,7 @@ pub fn settings(url: &str) -> Settings {
     Settings {
         endpoint: Endpoint::parse(url, None).expect("a URL"),
         key: None,
+        key_is_for: None,
         headers: vec![],
         connect_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(20),

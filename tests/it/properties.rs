@@ -82,6 +82,7 @@ fn received(kept: Kept, parts: &[&[u8]]) -> (Vec<u8>, Option<u16>, Result<(), Fa
     let settings = Settings {
         endpoint: Endpoint::parse(&url, None).expect("a URL"),
         key: None,
+        key_is_for: None,
         headers: vec![],
         connect_timeout: Duration::from_secs(60),
         idle_timeout: Duration::from_secs(60),

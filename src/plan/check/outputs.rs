@@ -42,6 +42,13 @@ impl Draft {
                 found.add(Mistake::new(place, "name two files; one would replace the other"));
             }
         }
+        for (file, place) in files.iter().zip(&places) {
+            let inputs = self.inputs.iter().chain(self.network.files());
+            if let Some(input) = inputs.into_iter().find(|input| resolved(&input.value) == *place) {
+                let problem = format!("is read as {}; name another file", input.origin);
+                found.add(file.mistake(file.value.display(), problem));
+            }
+        }
         for path in files.into_iter().chain(&self.output_dir) {
             if path.value.as_os_str().is_empty() {
                 found.add(path.mistake("", "name a file or folder"));

@@ -35,6 +35,7 @@ impl Draft {
         let settings = Settings {
             endpoint,
             key: self.effective_key().map(|(key, _)| key.clone()),
+            key_is_for: self.key_is_for.clone(),
             headers: self.headers.iter().map(|header| header.value.clone()).collect(),
             connect_timeout: or(&self.connect_timeout, defaults::CONNECT_TIMEOUT),
             idle_timeout: or(&self.idle_timeout, defaults::IDLE_TIMEOUT),
@@ -50,10 +51,6 @@ impl Draft {
     /// The key, unless a header of the user's own takes its place.
     fn effective_key(&self) -> Option<&(Secret, String)> {
         self.key.as_ref().filter(|_| self.authorization().is_none())
-    }
-
-    fn authorization(&self) -> Option<&Given<(String, Secret)>> {
-        self.headers.iter().find(|header| header.value.0.eq_ignore_ascii_case("authorization"))
     }
 
     pub(super) fn key_source(&self) -> Option<String> {
