@@ -23,7 +23,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -40,8 +39,8 @@ pub struct Keeper(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     seen: Mutex<Seen>,
-    /// The thread that empties the sockets, and what ends it.
-    emptier: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
+    /// The thread that empties the sockets; it ends when this is gone.
+    emptier: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What came past.
@@ -218,14 +217,14 @@ impl Keeper {
             unseen: 0,
             problem: None,
         };
-        let shared = Arc::new(Shared { seen: Mutex::new(seen), emptier: Mutex::new(None) });
-        let (end, ended) = bounded::<()>(0);
+        let shared = Arc::new(Shared { seen: Mutex::new(seen), emptier: Mutex::default() });
         let of_thread = Arc::downgrade(&shared);
         let body = move || {
             // it does little, and is asked for more where it is late
             let _ = priority::raise_this_thread();
             let mut pause = EMPTY_OFTEN;
-            while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+            loop {
+                thread::park_timeout(pause);
                 let Some(shared) = of_thread.upgrade() else { return };
                 let mut seen = shared.seen.lock();
                 seen.tidy();
@@ -234,7 +233,7 @@ impl Keeper {
         };
         let thread = thread::Builder::new().name("keeper".to_owned()).spawn(body);
         let thread = thread.map_err(|error| format!("no thread for it: {error}"))?;
-        *shared.emptier.lock() = Some((end, thread));
+        *shared.emptier.lock() = Some(thread);
         Ok(Self(shared))
     }
 
@@ -277,8 +276,8 @@ impl Keeper {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if let Some((end, thread)) = self.emptier.get_mut().take() {
-            drop(end);
+        if let Some(thread) = self.emptier.get_mut().take() {
+            thread.thread().unpark();
             // the last owner may be that thread itself
             if thread.thread().id() != thread::current().id() {
                 let _ = thread.join();

@@ -59,7 +59,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("argh", &["cli"]),
     ("base64", &["backend", "report", "summary"]),
     ("comfy_table", &["report"]),
-    ("crossbeam_channel", &["clock", "engine", "heartbeat", "keeper", "selftest", "sim"]),
+    ("crossbeam_channel", &["clock", "engine", "selftest", "sim"]),
     ("csv", &["report"]),
     ("env_logger", &["main"]),
     ("flate2", &["rebuild", "report", "sim"]),
