@@ -333,11 +333,12 @@ fn the_steady_window_leaves_out_how_the_load_came_up_and_went_down() {
 
 #[test]
 fn the_load_at_a_rate_is_up_when_any_request_has_ended_well() {
-    let load = Load { threads: NonZeroUsize::new(8).expect("some"), ..load(1, 9) };
     let reply = stream(&[Step::Wait(ms(40)), Step::Body(TOKEN), Step::Wait(ms(60)), Step::Body(LAST)]);
+    // one thread, so that they end in order; and the same records each time
+    let records = run(load(1, 9), &reply);
     let steady = |held: Option<u64>| {
         let mut tally = Tally::new(Full::FirstEnded);
-        for mut record in run(load.clone(), &reply) {
+        for mut record in records.clone() {
             if Some(record.id) == held {
                 // one that hung until all others had ended
                 record.moments.end = record.moments.end + Duration::from_secs(10);
