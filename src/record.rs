@@ -373,22 +373,24 @@ impl Record {
 
     /// The output tokens as they came in: each event bears those that the server counted in it, the last one also those
     /// that came without text after it (end of text); or the reply's are shared out evenly where it did not count in every
-    /// event, one to the first. All at once where there is no second event. Nothing without `usage`.
+    /// event, one to the first. All at once where there is no second event. Never more than the reply's, whatever its events
+    /// say; nothing without `usage`.
     pub fn token_arrivals(&self) -> impl Iterator<Item = (Moment, f64)> + '_ {
         let each = self.tokens_per_event();
-        let is_counted = self.token_events.iter().all(|event| event.tokens.is_some());
+        let output = self.usage.output_tokens;
+        let is_counted = self.token_events.iter().all(|event| event.tokens.is_some())
+            && output.is_some_and(|output| self.counted_tokens() <= output);
         let at = self.token_events.first().map_or(self.moments.end, |event| event.at);
         let at_once = self.usage.output_tokens.filter(|_| each.is_none()).map(|output| (at, output as f64));
-        let counted = self.token_events.iter().filter_map(|event| event.tokens);
-        let counted: u64 = counted.map(|tokens| u64::from(tokens.get())).sum();
         let uncounted =
-            self.usage.output_tokens.filter(|_| is_counted).unwrap_or_default().saturating_sub(counted);
+            output.filter(|_| is_counted).unwrap_or_default().saturating_sub(self.counted_tokens());
+        let at_first = output.unwrap_or_default().min(1) as f64;
         let last = self.token_events.len().saturating_sub(1);
         let shared = each.map(|each| {
             self.token_events.iter().enumerate().map(move |(number, event)| {
                 let tokens = match event.tokens {
                     Some(tokens) if is_counted => f64::from(tokens.get()),
-                    _ if number == 0 => 1.0,
+                    _ if number == 0 => at_first,
                     _ => each,
                 };
                 let rest = if number == last { uncounted as f64 } else { 0.0 };
@@ -396,6 +398,20 @@ impl Record {
             })
         });
         at_once.into_iter().chain(shared.into_iter().flatten())
+    }
+
+    /// Tokens by the counts of the events.
+    fn counted_tokens(&self) -> u64 {
+        self.token_events.iter().filter_map(|event| event.tokens).map(|tokens| u64::from(tokens.get())).sum()
+    }
+
+    /// Whether the reply's `usage` counts fewer tokens than its events do, or than there are events that bore text: one of the
+    /// two is wrong. Deltas of tool calls do not tell, for servers cut them as they like.
+    pub fn contradicts_its_events(&self) -> bool {
+        let Some(output) = self.usage.output_tokens else { return false };
+        let calls_tools = self.stream.is_some_and(|stream| stream.tool_calls);
+        let events = if calls_tools { 0 } else { self.token_events.len() as u64 };
+        output < events.max(self.counted_tokens())
     }
 }
 
@@ -515,6 +531,23 @@ mod tests {
     }
 
     #[test]
+    fn usage_may_contradict_the_events() {
+        let check = |token_events, output, want| {
+            assert_eq!(record(token_events, output).contradicts_its_events(), want, "{output:?}");
+        };
+        let uncounted = || vec![event(100, 0), event(130, 0), event(160, 0)];
+        check(uncounted(), Some(0), true);
+        check(uncounted(), Some(2), true);
+        check(uncounted(), Some(3), false);
+        check(uncounted(), None, false);
+        check(vec![event(100, 2), event(130, 3)], Some(4), true);
+        check(vec![event(100, 2), event(130, 3)], Some(6), false);
+        let calls = StreamFacts { tool_calls: true, ..StreamFacts::default() };
+        let tools = Record { stream: Some(calls), ..record(uncounted(), Some(2)) };
+        assert!(!tools.contradicts_its_events());
+    }
+
+    #[test]
     fn tokens_come_in_with_their_events() {
         let check = |token_events, output, want: &[(u64, f64)]| {
             let record = record(token_events, output);
@@ -531,6 +564,9 @@ mod tests {
             Some(7),
             &[(100, 1.0), (130, 3.0), (160, 3.0)],
         );
+        // no more than there were
+        check(uncounted(), Some(0), &[(100, 0.0), (130, 0.0), (160, 0.0)]);
+        check(vec![event(100, 40), event(160, 60)], Some(3), &[(100, 1.0), (160, 2.0)]);
         check(vec![event(100, 0)], Some(4), &[(100, 4.0)]);
         check(vec![], Some(4), &[(500, 4.0)]);
         check(uncounted(), None, &[]);

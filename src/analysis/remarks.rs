@@ -23,6 +23,7 @@ pub fn remarks(load: &Load, summary: &Summary, server_ms: Option<f64>) -> Vec<St
         consistency(summary),
         silent_replies(summary),
         unknown_tokens(summary),
+        contradicted_tokens(summary),
         unknown_pace(summary, server_ms),
         uncertain_pace(summary, server_ms),
         other_pace(summary, server_ms),
@@ -190,9 +191,20 @@ fn unknown_tokens(summary: &Summary) -> Option<String> {
     let missing = summary.tokens.replies_without_usage;
     (missing > 0).then(|| {
         format!(
-            "{} replies had no usage: their tokens are unknown and in no token figure; ask the server for \
+            "{} replies had no usage that counts tokens: these are unknown and in no token figure; ask the server for \
              stream_options.include_usage",
             show_count(missing)
+        )
+    })
+}
+
+fn contradicted_tokens(summary: &Summary) -> Option<String> {
+    let count = summary.tokens.replies_contradicted;
+    (count > 0).then(|| {
+        format!(
+            "the usage of {} counts fewer tokens than the reply's events: one of the two is wrong. Token figures are those of \
+             the usage; do not trust them, nor TPOT and ITL",
+            if count == 1 { "1 reply".to_owned() } else { format!("{} replies", show_count(count)) }
         )
     })
 }
@@ -200,10 +212,13 @@ fn unknown_tokens(summary: &Summary) -> Option<String> {
 /// Replies had tokens that made no event, and their times are not known.
 fn unknown_pace(summary: &Summary, server_ms: Option<f64>) -> Option<String> {
     let latency = &summary.latency;
-    // that there was no usage is said already
-    let no_tpot = latency.tpot_unknown?.saturating_sub(summary.tokens.replies_without_usage);
-    let count = no_tpot.max(latency.itl_unknown?);
-    let (what, is) = match (no_tpot > 0, latency.itl_unknown? > 0) {
+    // that there was no usage, or a wrong one, is said already
+    let tokens = &summary.tokens;
+    let said = tokens.replies_without_usage.saturating_add(tokens.replies_contradicted);
+    let no_tpot = latency.tpot_unknown?.saturating_sub(said);
+    let no_itl = latency.itl_unknown?.saturating_sub(tokens.replies_contradicted);
+    let count = no_tpot.max(no_itl);
+    let (what, is) = match (no_tpot > 0, no_itl > 0) {
         (true, true) => ("TPOT and ITL", "are"),
         (true, false) => ("TPOT", "is"),
         (false, true) => ("ITL", "is"),
@@ -389,6 +404,8 @@ mod tests {
         vague.latency.events_per_read = Some(4.0);
         check(&vague, "3 replies had no usage");
         check(&vague, "ITL is estimated");
+        vague.tokens.replies_contradicted = 12;
+        check(&vague, "the usage of 12 replies counts fewer tokens than the reply's events");
         check(&vague, "a read brought 4.00 events");
     }
 
@@ -441,6 +458,10 @@ mod tests {
         let mut silent = summary(400, 0);
         (silent.latency.tpot_unknown, silent.latency.itl_unknown) = (Some(9), Some(0));
         silent.tokens.replies_without_usage = 9;
+        assert!(!said(&silent, None).contains("no event showed"));
+        // nor is a wrong one
+        (silent.tokens.replies_without_usage, silent.tokens.replies_contradicted) = (0, 9);
+        silent.latency.itl_unknown = Some(9);
         assert!(!said(&silent, None).contains("no event showed"));
     }
 

@@ -167,6 +167,9 @@ pub struct Tokens {
     pub prefix_cache_hit_share: Option<f64>,
     /// Successful replies without `usage`: their tokens are in no sum.
     pub replies_without_usage: u64,
+    /// Successful replies whose `usage` counts fewer tokens than their events: one of the two is wrong. 0, too, in results of
+    /// former versions.
+    pub replies_contradicted: u64,
 }
 
 /// Distributions over successful requests, but for connecting: that is of all that connected. `None` where no request

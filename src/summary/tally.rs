@@ -332,6 +332,7 @@ impl Tally {
         add_some(&mut self.tokens.cached, usage.cached_tokens);
         add_some(&mut self.tokens.reasoning, usage.reasoning_tokens);
         self.tokens.replies_without_usage += u64::from(usage.output_tokens.is_none());
+        self.tokens.replies_contradicted += u64::from(record.contradicts_its_events());
         sample(&mut self.times.input_tokens, usage.input_tokens);
         sample(&mut self.times.output_tokens, usage.output_tokens);
     }

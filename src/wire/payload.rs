@@ -5,9 +5,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -198,6 +200,7 @@ impl Payload {
 struct Object<'a> {
     #[serde(borrow, default)]
     choices: Folded<'a>,
+    #[serde(default, deserialize_with = "object_or_none")]
     usage: Option<UsageObject>,
     x_groq: Option<Groq>,
     metrics: Option<Value>,
@@ -276,9 +279,13 @@ const LLAMA_TIMINGS: &[&str] = &[
 
 #[derive(Deserialize)]
 struct UsageObject {
-    prompt_tokens: Option<u64>,
-    completion_tokens: Option<u64>,
+    #[serde(default)]
+    prompt_tokens: Count,
+    #[serde(default)]
+    completion_tokens: Count,
+    #[serde(default, deserialize_with = "object_or_none")]
     prompt_tokens_details: Option<PromptDetails>,
+    #[serde(default, deserialize_with = "object_or_none")]
     completion_tokens_details: Option<CompletionDetails>,
     // Groq's, in seconds
     queue_time: Option<Value>,
@@ -290,13 +297,13 @@ struct UsageObject {
 impl UsageObject {
     fn counts(&self) -> Usage {
         Usage {
-            input_tokens: self.prompt_tokens,
-            output_tokens: self.completion_tokens,
-            cached_tokens: self.prompt_tokens_details.as_ref().and_then(|details| details.cached_tokens),
+            input_tokens: self.prompt_tokens.0,
+            output_tokens: self.completion_tokens.0,
+            cached_tokens: self.prompt_tokens_details.as_ref().and_then(|details| details.cached_tokens.0),
             reasoning_tokens: self
                 .completion_tokens_details
                 .as_ref()
-                .and_then(|details| details.reasoning_tokens),
+                .and_then(|details| details.reasoning_tokens.0),
         }
     }
 
@@ -313,17 +320,130 @@ impl UsageObject {
 
 #[derive(Deserialize)]
 struct PromptDetails {
-    cached_tokens: Option<u64>,
+    #[serde(default)]
+    cached_tokens: Count,
 }
 
 #[derive(Deserialize)]
 struct CompletionDetails {
-    reasoning_tokens: Option<u64>,
+    #[serde(default)]
+    reasoning_tokens: Count,
+}
+
+/// A number of tokens, in whatever way it is written: `7`, `7.0`, `"7"`. `None` for what is no such number: a reply is no worse
+/// for a count that cannot be read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count(Option<u64>);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyCount;
+
+        impl<'de> Visitor<'de> for AnyCount {
+            type Value = Count;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of tokens")
+            }
+
+            fn visit_u64<E>(self, count: u64) -> Result<Count, E> {
+                Ok(Count(Some(count)))
+            }
+
+            fn visit_i64<E>(self, count: i64) -> Result<Count, E> {
+                Ok(Count(count.try_into().ok()))
+            }
+
+            fn visit_f64<E>(self, count: f64) -> Result<Count, E> {
+                // beyond, a floating point number loses units
+                const EXACT: f64 = (1_u64 << 53) as f64;
+                let is_whole = count.fract() == 0.0 && (0.0..=EXACT).contains(&count);
+                Ok(Count(is_whole.then_some(count as u64)))
+            }
+
+            fn visit_str<E>(self, count: &str) -> Result<Count, E> {
+                Ok(Count(count.trim().parse().ok()))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Count, E> {
+                Ok(Count(None))
+            }
+
+            fn visit_unit<E>(self) -> Result<Count, E> {
+                Ok(Count(None))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Count, A::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Count(None))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Count, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Count(None))
+            }
+        }
+
+        deserializer.deserialize_any(AnyCount)
+    }
+}
+
+/// An object; `None` for any other value.
+fn object_or_none<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct AnyValue<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for AnyValue<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Option<T>, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map)).map(Some)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Option<T>, A::Error> {
+            while seq.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(None)
+        }
+
+        fn visit_u64<E>(self, _: u64) -> Result<Option<T>, E> {
+            Ok(None)
+        }
+
+        fn visit_i64<E>(self, _: i64) -> Result<Option<T>, E> {
+            Ok(None)
+        }
+
+        fn visit_f64<E>(self, _: f64) -> Result<Option<T>, E> {
+            Ok(None)
+        }
+
+        fn visit_str<E>(self, _: &str) -> Result<Option<T>, E> {
+            Ok(None)
+        }
+
+        fn visit_bool<E>(self, _: bool) -> Result<Option<T>, E> {
+            Ok(None)
+        }
+
+        fn visit_unit<E>(self) -> Result<Option<T>, E> {
+            Ok(None)
+        }
+    }
+
+    deserializer.deserialize_any(AnyValue(PhantomData))
 }
 
 /// Where Groq puts the usage of a stream.
 #[derive(Deserialize)]
 struct Groq {
+    #[serde(default, deserialize_with = "object_or_none")]
     usage: Option<UsageObject>,
 }
 
@@ -618,7 +738,7 @@ mod tests {
             "{",
             r#"{"choices":{}}"#,
             r#"{"choices":[{"delta":{"content":7}}]}"#,
-            r#"{"usage":{"completion_tokens":-1}}"#,
+            r#"{"usage":{"completion_tokens":7"#,
             "{} {}",
         ] {
             assert!(Payload::read(json.as_bytes(), Dialect::Chat).is_err(), "{json}");
@@ -644,6 +764,43 @@ mod tests {
         );
         let part = r#"{"usage":{"prompt_tokens":9,"prompt_tokens_details":null}}"#;
         assert_eq!(read(part, Dialect::Chat).usage, Usage { input_tokens: Some(9), ..Usage::default() });
+    }
+
+    #[test]
+    fn a_count_of_another_type_is_read_or_unknown_and_no_failure() {
+        for (count, want) in [
+            ("7", Some(7)),
+            ("7.0", Some(7)),
+            (r#""7""#, Some(7)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("-1", None),
+            ("-1.0", None),
+            ("7.5", None),
+            (r#""many""#, None),
+            ("18446744073709551616", None),
+            ("true", None),
+            ("null", None),
+            ("[7]", None),
+            (r#"{"n":[7]}"#, None),
+        ] {
+            let json = format!(
+                r#"{{"choices":[],"usage":{{"prompt_tokens":{count},"completion_tokens":{count},
+                "prompt_tokens_details":{{"cached_tokens":{count}}},"completion_tokens_details":{{"reasoning_tokens":{count}}}}}}}"#
+            );
+            let usage = Usage {
+                input_tokens: want,
+                output_tokens: want,
+                cached_tokens: want,
+                reasoning_tokens: want,
+            };
+            assert_eq!(read(&json, Dialect::Chat).usage, usage, "{count}");
+        }
+        for usage in
+            ["7", r#""none""#, "[]", "false", r#"{"prompt_tokens_details":7,"completion_tokens_details":[]}"#]
+        {
+            let json = format!(r#"{{"choices":[],"usage":{usage}}}"#);
+            assert_eq!(read(&json, Dialect::Chat).usage, Usage::default(), "{json}");
+        }
     }
 
     #[test]

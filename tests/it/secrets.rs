@@ -96,10 +96,7 @@ fn what_a_server_echoes_at_odd_places_is_masked_too() {
         replies += 1;
         match replies % 4 {
             0 => finished(key),
-            1 => (
-                "200 OK".to_owned(),
-                json!({"usage": {"prompt_tokens": [format!("abcdefghij{key}")]}}).to_string(),
-            ),
+            1 => ("200 OK".to_owned(), json!({"choices": format!("abcdefghij{key}")}).to_string()),
             2 => ("400 Bad".to_owned(), json!({"x": format!("key {key} is none")}).to_string()),
             _ => (
                 "401 No".to_owned(),
