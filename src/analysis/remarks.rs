@@ -13,7 +13,7 @@ pub fn remarks(load: &Load, summary: &Summary, server_ms: Option<f64>) -> Vec<St
     [
         // where it is a headline, it is said
         errors(summary).filter(|_| collapse(summary).is_none()),
-        no_requests(summary),
+        no_requests(load, summary),
         starved_pool(load, summary),
         idle_threads(load, summary),
         cold_threads(load),
@@ -35,9 +35,16 @@ pub fn remarks(load: &Load, summary: &Summary, server_ms: Option<f64>) -> Vec<St
     .collect()
 }
 
-fn no_requests(summary: &Summary) -> Option<String> {
+fn no_requests(load: &Load, summary: &Summary) -> Option<String> {
+    let is_timed = load.duration.is_some() && load.is_open();
+    let why = match is_timed && summary.requests.not_sent == 0 {
+        true => {
+            "; the first that counts may be due after --duration at this rate: make that longer, or the rate higher"
+        }
+        false => "",
+    };
     (summary.requests.sent == 0)
-        .then(|| "no request that counts has ended: there is nothing to measure".to_owned())
+        .then(|| format!("no request that counts has ended: there is nothing to measure{why}"))
 }
 
 fn errors(summary: &Summary) -> Option<String> {

@@ -15,7 +15,7 @@ pub enum Extent {
     /// So many requests.
     #[serde(rename = "requests")]
     Requests(u64),
-    /// Those that start within this time of the first of them.
+    /// Those that start within this time of the first of them; at a rate, that are due within this time of the phase's beginning.
     #[serde(rename = "duration_s", serialize_with = "as_seconds", deserialize_with = "from_seconds")]
     Time(Duration),
 }
@@ -77,8 +77,10 @@ pub struct Phases {
     current: usize,
     /// Requests of the current phase so far.
     count: u64,
-    /// When the first of them started.
+    /// When the first of them started; of a schedule, when the phase before it was over.
     from: Option<Duration>,
+    /// Whether requests are due by a schedule, so that a phase can begin without one.
+    is_scheduled: bool,
 }
 
 impl Phases {
@@ -95,7 +97,13 @@ impl Phases {
                 self.count += 1;
                 return Some(phase);
             }
-            (self.current, self.count, self.from) = (self.current + 1, 0, None);
+            let next = match longest {
+                Some(longest) if is_over && self.is_scheduled => from.checked_add(longest),
+                // a phase of no request takes no time
+                _ if self.count == 0 => self.from,
+                _ => None,
+            };
+            (self.current, self.count, self.from) = (self.current + 1, 0, next);
         }
     }
 
@@ -121,7 +129,13 @@ impl Load {
         let extent = |phase, extent: Extent| (phase, extent.requests(), extent.time());
         let measured = (Phase::Measured, self.completions.map(|n| n.get()), self.duration);
         let parts = [extent(Phase::Warmup, self.warmup), measured, extent(Phase::Cooldown, self.cooldown)];
-        Phases { parts, current: 0, count: 0, from: None }
+        Phases { parts, current: 0, count: 0, from: None, is_scheduled: false }
+    }
+
+    /// The same of requests that are due by a schedule: what time ends begins with the run, or where time ended the phase before
+    /// it, and does not wait for its first request.
+    pub fn scheduled_phases(&self) -> Phases {
+        Phases { from: Some(Duration::ZERO), is_scheduled: true, ..self.phases() }
     }
 
     /// The most requests that there can be; `None` where only time or the schedule bounds them.
@@ -180,6 +194,22 @@ mod tests {
         assert_eq!(run(&load("0s", 0, Some(3), "2s")), ("mmmcc".to_owned(), Some(5)));
         assert_eq!(run(&load("0", 0, Some(3), "2")), ("mmmcc".to_owned(), None));
         assert_eq!(run(&load("0", 2, Some(3), "0")), ("mm".to_owned(), Some(3)));
+    }
+
+    #[test]
+    fn a_time_of_a_schedule_does_not_wait_for_a_request() {
+        let letters = |load: &Load, due: &[u64]| {
+            let mut phases = load.scheduled_phases();
+            let phase = |second: &u64| phases.admit(Duration::from_secs(*second));
+            due.iter().map_while(phase).map(|phase| format!("{phase:?}").remove(0)).collect::<String>()
+        };
+        assert_eq!(letters(&load("0", 0, Some(3), "0"), &[1, 2, 3]), "MM");
+        assert_eq!(letters(&load("0", 0, Some(3), "0"), &[40, 41]), "");
+        assert_eq!(letters(&load("2s", 0, Some(3), "2s"), &[1, 4, 5, 6, 7]), "WMCC");
+        assert_eq!(letters(&load("2s", 0, Some(3), "2s"), &[4, 6]), "MC");
+        // a count is of requests, and what follows it begins with one
+        assert_eq!(letters(&load("2", 0, Some(3), "0"), &[1, 5, 9, 11, 12]), "WWMM");
+        assert_eq!(letters(&load("0", 2, None, "2s"), &[1, 5, 9, 10, 11]), "MMCC");
     }
 
     #[test]

@@ -14,7 +14,7 @@ impl Load {
     /// end. `None` in a closed loop.
     pub fn schedule(&self, seed: u64) -> Option<impl Iterator<Item = (Duration, Phase)> + Send + use<>> {
         let moments = self.arrivals.as_ref()?.moments(seed);
-        let mut phases = self.phases();
+        let mut phases = self.scheduled_phases();
         Some(moments.map_while(move |due| Some((due, phases.admit(due)?))))
     }
 

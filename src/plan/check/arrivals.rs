@@ -5,6 +5,7 @@ use crate::arrivals::{Arrivals, BURSTINESS, LEAST_RATE, Process, Shape};
 use crate::error::Mistake;
 use crate::plan::draft::{ArrivalName, Draft, Given, Origin};
 use crate::plan::{Extent, defaults};
+use crate::units::significant;
 
 impl Draft {
     /// An open loop needs threads for all that may be in flight.
@@ -81,6 +82,16 @@ impl Draft {
             );
         }
         let Some(duration) = &self.duration else { return };
+        let most = shape.value.peak() * duration.value.as_secs_f64();
+        // the first of equal gaps is due at once
+        let is_drawn = self.arrival.as_ref().is_none_or(|named| named.value != ArrivalName::Constant);
+        if is_drawn && most < 1.0 && !duration.value.is_zero() {
+            let problem = format!(
+                "no more than {} requests are due in that time, so that most such runs would send none; make one of them larger",
+                significant(most)
+            );
+            beside(&duration.origin, &problem);
+        }
         match shape.value {
             Shape::Stages(_) => beside(
                 &duration.origin,

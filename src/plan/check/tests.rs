@@ -93,6 +93,25 @@ fn the_default_server_speaks_either_dialect() {
 }
 
 #[test]
+fn a_rate_that_brings_no_request_within_the_duration_is_refused() {
+    let at = |rate: &str, seconds| Draft {
+        request_rate: flag("--request-rate", Shape::parse_rate(rate).expect("a rate")),
+        duration: flag("--duration", Duration::from_secs(seconds)),
+        ..draft()
+    };
+    assert_eq!(
+        mistakes(&at("0.001", 3)),
+        [
+            "--request-rate and --duration: no more than 0.003 requests are due in that time, so that most such runs would \
+             send none; make one of them larger"
+        ]
+    );
+    load_of(&at("0.5", 2));
+    // the first of equal gaps is due at once
+    load_of(&Draft { arrival: flag("--arrival", ArrivalName::Constant), ..at("0.001", 3) });
+}
+
+#[test]
 fn a_duration_alone_sets_no_number_of_completions() {
     let draft = Draft { duration: flag("--duration", Duration::from_secs(30)), ..draft() };
     let load = draft.check(&mut no_server).expect("valid").plans[0].load.clone();
