@@ -1,13 +1,16 @@
 //! The limits of several runs side by side: columns for goodput and thresholds, and the best point within them.
 
 use super::Report;
+use super::naming::LoadAxis;
 use super::words::{UNKNOWN, number, share};
 use crate::analysis::{GOOD_ENOUGH, Outcome, Ran, Sweep};
 use crate::plan::SuiteKind;
 use crate::units::show_share;
 
-/// The reports as a sweep.
+/// The reports as a sweep. Runs read from files may be one of threads, too.
 pub fn sweep(kind: SuiteKind, reports: &[Report]) -> Sweep {
+    let is_of_threads = LoadAxis::of(reports).is_some_and(|axis| axis.name == "threads");
+    let kind = if is_of_threads { SuiteKind::Threads } else { kind };
     Sweep::new(kind, reports.iter().map(ran))
 }
 

@@ -19,11 +19,10 @@ use crate::units::{show_count, show_counted};
 /// Those of the writer.
 pub fn print_sweep(kind: SuiteKind, reports: &[Report], out: &mut dyn Write) -> io::Result<()> {
     let (sweep, limits) = (sweep(kind, reports), LimitColumns::of(reports));
-    let by_threads = kind == SuiteKind::Threads;
     let mut head = vec!["completions", "threads", "ok", "failed", "completions/s", "output tokens/s"];
     head.extend(["E2E p50", "E2E p99", "TTFT p50", "TTFT p99", "ITL p50", "ITL p99"]);
     head.extend(limits.heads());
-    if by_threads {
+    if sweep.has_choice {
         head.push("efficiency");
     }
     if kind == SuiteKind::Scenarios {
@@ -34,7 +33,7 @@ pub fn print_sweep(kind: SuiteKind, reports: &[Report], out: &mut dyn Write) -> 
     for (report, point) in reports.iter().zip(&sweep.points) {
         let mut cells = cells(report);
         cells.extend(limits.cells(report));
-        if by_threads {
+        if sweep.has_choice {
             cells.push(efficiency(point.scaling_efficiency));
         }
         if kind == SuiteKind::Scenarios {

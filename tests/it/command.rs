@@ -172,6 +172,15 @@ fn a_thread_sweep_names_the_best_point() {
     succeeds(&output);
     assert!(out(&output).contains("efficiency"), "{}", out(&output));
     assert!(out(&output).contains("Best point: "), "{}", out(&output));
+    // and so do their results, read again
+    for (threads, file) in [("1", "a.json"), ("2", "b.json")] {
+        let words = ["-q", "--url", &url, "-t", threads, "-n", "8", "--max-tokens", "2", "-o", file];
+        succeeds(&run(folder.path(), &words));
+    }
+    let again = run(folder.path(), &["report", "a.json", "b.json", "--markdown", "r.md"]);
+    assert!(out(&again).contains("efficiency") && out(&again).contains("Best point: "), "{}", out(&again));
+    let markdown = std::fs::read_to_string(folder.path().join("r.md")).expect("written");
+    assert!(markdown.contains("Best point: **`"), "{markdown}");
 }
 
 #[test]

@@ -128,12 +128,7 @@ impl Page<'_> {
 
     fn side_by_side(&self, out: &mut dyn Write) -> io::Result<()> {
         let axis = LoadAxis::of(self.reports);
-        let kind = match &axis {
-            // runs read from files may be a sweep of threads, too
-            Some(axis) if axis.name == "threads" => SuiteKind::Threads,
-            _ => self.kind,
-        };
-        let sweep = sweep(kind, self.reports);
+        let sweep = sweep(self.kind, self.reports);
         writeln!(out, "<section><h2>Side by side</h2>")?;
         self.table(&sweep, out)?;
         let name = |best: usize| format!("<strong>{}</strong>", Text(&self.names[best]));
