@@ -165,9 +165,12 @@ pub struct Flags {
     #[argh(switch)]
     pub scenarios: bool,
 
-    /// what to ask (default: a story about a robot learning to paint)
+    /// what to ask, @FILE for what is in a file, - for standard input, @@TEXT for a text that begins with @ (default: a story about a robot learning to paint)
     #[argh(option, short = 'p', arg_name = "TEXT")]
     pub prompt: Option<String>,
+    /// a switch with a value, as it is made of --ignore-eos=false
+    #[argh(option, hidden_help)]
+    pub off: Vec<String>,
     /// begin every prompt with a salt of its own, so that no prefix cache can answer it
     #[argh(switch)]
     pub unique_prompts: bool,

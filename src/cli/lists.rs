@@ -1,5 +1,7 @@
 //! What argh lacks, done on the words before it reads them: `--flag=value`, lists of numbers, `-vv`.
 
+use crate::plan::Metric;
+
 /// Flags that take several items, and what an item looks like: `--compare 10 50 100`, `--compare 10,50,100`,
 /// `--compare=10,50`, `--stages 10:30s 20:30s`.
 const LISTS: [List; 5] = [
@@ -13,6 +15,21 @@ const LISTS: [List; 5] = [
 /// Flags that take several words and may be repeated: `--base a.json b.json` is `--base a.json --base b.json`. Words up to
 /// the next flag belong to them.
 const REPEATED: [&str; 3] = ["--base", "--new", "--metric"];
+
+/// Switches that a config file has too, so that what it says can be undone: `--ignore-eos=false`.
+pub const SWITCHES: [&str; 9] = [
+    "--ignore-eos",
+    "--no-stream",
+    "--continuous-usage",
+    "--unique-prompts",
+    "--fail-on-length",
+    "--save-responses",
+    "--calibrate",
+    "--no-backoff",
+    "--insecure",
+];
+/// The flag that stands for a switch with a value; its own is `--ignore-eos=false`.
+const OFF: &str = "--off";
 
 /// A flag, and whether a word is of its items.
 type List = (&'static str, fn(&str) -> bool);
@@ -41,6 +58,13 @@ pub fn expand(words: &[String]) -> Vec<String> {
             repeat(name, value, &mut rest, &mut out);
             continue;
         }
+        if let Some(value) = value.as_deref().filter(|_| SWITCHES.contains(&name)) {
+            match value {
+                "true" => out.push(name.to_owned()),
+                _ => out.extend([OFF.to_owned(), format!("{name}={value}")]),
+            }
+            continue;
+        }
         out.push(name.to_owned());
         let Some((_, is_items)) = LISTS.iter().find(|(list, _)| *list == name) else {
             out.extend(value);
@@ -64,7 +88,10 @@ pub fn expand(words: &[String]) -> Vec<String> {
 /// One flag for each of its words.
 fn repeat(name: &str, value: Option<String>, rest: &mut std::slice::Iter<'_, String>, out: &mut Vec<String>) {
     let mut words: Vec<String> = value.into_iter().collect();
-    while rest.clone().next().is_some_and(|word| !word.starts_with('-')) {
+    let is_item = |word: &String, first: bool| {
+        !word.starts_with('-') && (name != "--metric" || first || is_meant_as_metrics(word))
+    };
+    while rest.clone().next().is_some_and(|word| is_item(word, words.is_empty())) {
         words.extend(rest.next().cloned());
     }
     if words.is_empty() {
@@ -82,6 +109,17 @@ fn verbosity(word: &str) -> Option<usize> {
 /// Numbers and commas only, such as `10`, `10,` or `10,50`.
 fn is_numbers(word: &str) -> bool {
     word.bytes().any(|b| b.is_ascii_digit()) && word.bytes().all(|b| b.is_ascii_digit() || b == b',')
+}
+
+/// Metrics, or what is near to one. Files that are named after them are none: `compare --metric ttft.p99 a.json b.json`.
+fn is_meant_as_metrics(word: &str) -> bool {
+    let is_meant =
+        |name: &str| name.parse::<Metric>().map_or_else(|problem| problem.contains("did you mean"), |_| true);
+    let names = word.split(',').map(str::trim).filter(|name| !name.is_empty());
+    !word.contains('/')
+        && !word.contains(".json")
+        && names.clone().next().is_some()
+        && names.into_iter().all(is_meant)
 }
 
 /// Starts as `10:30s` and `0.5:1m,` do.
@@ -137,6 +175,20 @@ mod tests {
         check("compare --base a b --new=c d -q", "compare --base a --base b --new c --new d -q");
         check("compare a b --metric ttft.p99 --force", "compare a b --metric ttft.p99 --force");
         check("compare --base --new c", "compare --base --new c");
+        // files after a metric are no metrics
+        let metrics = "compare --metric ttft.p99 --metric itl.p95";
+        check("compare --metric ttft.p99 itl.p95 a.json b.json", &format!("{metrics} a.json b.json"));
+        check(
+            "compare --metric ttft.p99,itl.p95 before/a after/b",
+            "compare --metric ttft.p99,itl.p95 before/a after/b",
+        );
+        check("trend --metric error_rate results", "trend --metric error_rate results");
+        // a mistake is told as one
+        check(
+            "compare --metric ttft.p99 eror_rate a.json",
+            "compare --metric ttft.p99 --metric eror_rate a.json",
+        );
+        check("compare --metric=x a.json b.json", "compare --metric x a.json b.json");
     }
 
     #[test]
@@ -152,6 +204,8 @@ mod tests {
     fn values_may_follow_an_equals_sign() {
         check("--threads=20 --header=a=b", "--threads 20 --header a=b");
         check("--prompt=", "--prompt ");
+        check("--ignore-eos=false --insecure=true -q", "--off --ignore-eos=false --insecure -q");
+        check("--strict=false", "--strict false");
         check("-- --threads=20", "-- --threads=20");
     }
 

@@ -315,6 +315,7 @@ fn run_order(flags: &Flags, around: &Surroundings<'_>) -> Result<Order, Error> {
     if let (Some(_), true) = (&flags.api_key_file, flags.no_api_key) {
         typed.add("--api-key-file and --no-api-key", "give one of them");
     }
+    draft.prompt = prompt(flags, around, &mut typed);
     let simulate = (flags.simulate || flags.behavior.is_some())
         .then(|| typed.behavior(flags.behavior.as_deref(), draft.seed.as_ref().map(|seed| seed.value)));
     if let (Some(url), true) = (&flags.url, simulate.is_some()) {
@@ -364,6 +365,7 @@ fn run_order(flags: &Flags, around: &Surroundings<'_>) -> Result<Order, Error> {
         Behavior { model: model.map_or(behavior.model, |model| model.value), ..behavior }
     });
     if !typed.mistakes.is_empty() {
+        let draft = Typed::with_stand_ins(flags, draft);
         return Err(Error::Usage(with_mistakes_of(&draft, typed.mistakes)));
     }
     Ok(Order::Run(Box::new(RunOrder {
@@ -455,6 +457,35 @@ fn api_key(file: Option<&str>, around: &Surroundings<'_>, typed: &mut Typed) -> 
         typed.add(format!("--api-key-file '{file}'"), "holds no key; write the key into it");
     }
     Some((key, format!("file {file}")))
+}
+
+/// What is asked: the text itself, or what `@FILE` or standard input (`-`) holds, as it is.
+fn prompt(flags: &Flags, around: &Surroundings<'_>, typed: &mut Typed) -> Option<Given<String>> {
+    let text = flags.prompt.as_deref()?;
+    let file = match text.strip_prefix('@') {
+        Some(rest) if rest.starts_with('@') => {
+            return Some(Given::new(rest.to_owned(), Origin::Flag("--prompt")));
+        }
+        Some(file) => file,
+        None if text == "-" => "-",
+        None => return Some(Given::new(text.to_owned(), Origin::Flag("--prompt"))),
+    };
+    let place = format!("--prompt '{text}'");
+    let is_key = file == "-" && flags.api_key_file.as_deref() == Some("-");
+    let read = match is_key {
+        true => Err("standard input has the key already; name a file for one of them".to_owned()),
+        false => (around.read)(Path::new(file)).map_err(|cause| {
+            format!(
+                "{cause}; name a file of text that can be read, or write @@ for a text that begins with @"
+            )
+        }),
+    };
+    match read {
+        Ok(held) if held.is_empty() => typed.add(place, "holds no text; write the prompt into it"),
+        Ok(held) => return Some(Given::new(held, Origin::Flag("--prompt"))),
+        Err(problem) => typed.add(place, problem),
+    }
+    None
 }
 
 fn export_order(flags: ExportFlags, verbosity: u8) -> Result<Order, Error> {

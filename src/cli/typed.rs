@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -36,6 +37,13 @@ impl Typed {
 
     /// The draft that the flags make.
     pub fn draft(&mut self, flags: &Flags) -> Draft {
+        for off in flags.off.iter().filter(|off| !off.ends_with("=false")) {
+            let (name, value) = off.split_once('=').unwrap_or((off, ""));
+            self.add(
+                format!("{name} '{value}'"),
+                "write it without a value, or =false to undo a config file's",
+            );
+        }
         Draft {
             url: given("--url", flags.url.clone()),
             api: self.read("--api", flags.api.as_ref(), str::parse),
@@ -54,20 +62,28 @@ impl Typed {
                 .collect(),
             network: network(flags),
             prompt: given("--prompt", flags.prompt.clone()),
-            unique_prompts: flags.unique_prompts.then_some(true),
-            fail_on_length: flags.fail_on_length.then_some(true),
-            save_responses: given("--save-responses", flags.save_responses.then_some(true)),
+            unique_prompts: switch(flags, "--unique-prompts", flags.unique_prompts),
+            fail_on_length: switch(flags, "--fail-on-length", flags.fail_on_length),
+            save_responses: given(
+                "--save-responses",
+                switch(flags, "--save-responses", flags.save_responses),
+            ),
             keeper: self.read("--keeper", flags.keeper.as_ref(), str::parse),
             client_priority: self.read("--client-priority", flags.client_priority.as_ref(), str::parse),
-            calibrate: flags.calibrate.then_some(true),
+            calibrate: switch(flags, "--calibrate", flags.calibrate),
             max_tokens: self.whole("--max-tokens", flags.max_tokens.as_ref()),
             temperature: self.read("--temperature", flags.temperature.as_ref(), number),
-            ignore_eos: flags.ignore_eos.then_some(true),
-            stream: flags.no_stream.then_some(false),
-            continuous_usage: flags.continuous_usage.then_some(true),
+            ignore_eos: switch(flags, "--ignore-eos", flags.ignore_eos),
+            stream: switch(flags, "--no-stream", flags.no_stream).map(|off| !off),
+            continuous_usage: switch(flags, "--continuous-usage", flags.continuous_usage),
             extra_body: self.read("--extra-body", flags.extra_body.as_ref(), object),
             threads: self.threads(flags),
-            request_rate: self.read("--request-rate", flags.request_rate.as_ref(), Shape::parse_rate),
+            closed_loop: rate_is_none(flags),
+            request_rate: self.read(
+                "--request-rate",
+                flags.request_rate.as_ref().filter(|_| !rate_is_none(flags)),
+                Shape::parse_rate,
+            ),
             ramp_up: self.read("--ramp-up", flags.ramp_up.as_ref(), Shape::parse_ramp),
             stages: self.read("--stages", flags.stages.as_ref(), Shape::parse_stages),
             arrival: self.read("--arrival", flags.arrival.as_ref(), str::parse),
@@ -96,7 +112,7 @@ impl Typed {
                 .iter()
                 .filter_map(|text| self.read("--label", Some(text), parse_label))
                 .collect(),
-            backoff: flags.no_backoff.then_some(false),
+            backoff: switch(flags, "--no-backoff", flags.no_backoff).map(|off| !off),
             grace: self.read("--grace", flags.grace.as_ref(), parse_duration),
             seed: self.whole("--seed", flags.seed.as_ref()),
             compare: self.read("--compare", flags.compare.as_ref(), numbers),
@@ -124,6 +140,38 @@ impl Typed {
             no_detail: flags.no_detail,
             overwrite: flags.overwrite,
         }
+    }
+
+    /// Something that can be read in the place of each value that could not, for finding the other mistakes: what is missing
+    /// only because it was mistyped must not be missed.
+    pub fn with_stand_ins(flags: &Flags, draft: Draft) -> Draft {
+        fn or<T>(
+            read: Option<Given<T>>,
+            name: &'static str,
+            text: Option<&String>,
+            value: impl FnOnce() -> Option<T>,
+        ) -> Option<Given<T>> {
+            read.or_else(|| text.and_then(|_| given(name, value())))
+        }
+        let rate = flags.request_rate.as_ref().filter(|_| !rate_is_none(flags));
+        let (ramp_up, stages) = (flags.ramp_up.as_ref(), flags.stages.as_ref());
+        let (duration, completions) = (flags.duration.as_ref(), flags.completions.as_ref());
+        let (compare, tests) = (flags.compare.as_ref(), flags.concurrent_tests.as_ref());
+        let mut draft = Draft {
+            request_rate: or(draft.request_rate, "--request-rate", rate, || Shape::parse_rate("1").ok()),
+            ramp_up: or(draft.ramp_up, "--ramp-up", ramp_up, || Shape::parse_ramp("1:2:1s").ok()),
+            stages: or(draft.stages, "--stages", stages, || Shape::parse_stages("1:1s").ok()),
+            duration: or(draft.duration, "--duration", duration, || Some(Duration::from_secs(1))),
+            completions: or(draft.completions, "--completions", completions, || Some(1)),
+            goodput: or(draft.goodput, "--goodput", flags.goodput.as_ref(), || slos("e2e:1s").ok()),
+            compare: or(draft.compare, "--compare", compare, || Some(vec![1])),
+            concurrent_tests: or(draft.concurrent_tests, "--concurrent-tests", tests, || Some(vec![1])),
+            ..draft
+        };
+        if draft.thresholds.is_empty() && !flags.threshold.is_empty() {
+            draft.thresholds.extend(given("--threshold", "error_rate<=100%".parse().ok()));
+        }
+        draft
     }
 
     /// Limits that figures are to keep.
@@ -263,6 +311,21 @@ impl Typed {
     }
 }
 
+/// Whether a closed loop was asked for in so many words: `--request-rate none`.
+fn rate_is_none(flags: &Flags) -> bool {
+    flags.request_rate.as_ref().is_some_and(|rate| rate.trim().eq_ignore_ascii_case("none"))
+}
+
+/// A switch: true where it was given, false where its `=false` was.
+fn switch(flags: &Flags, name: &str, is_given: bool) -> Option<bool> {
+    let is_off = flags.off.iter().any(|off| off.strip_prefix(name) == Some("=false"));
+    match (is_given, is_off) {
+        (true, _) => Some(true),
+        (false, true) => Some(false),
+        (false, false) => None,
+    }
+}
+
 fn value<T>(given: Option<Given<T>>) -> Option<T> {
     given.map(|given| given.value)
 }
@@ -293,7 +356,7 @@ fn network(flags: &Flags) -> NetworkDraft {
         cacert: path("--cacert", &flags.cacert),
         cert: path("--cert", &flags.cert),
         key: path("--key", &flags.key),
-        insecure: given("--insecure", flags.insecure.then_some(true)),
+        insecure: given("--insecure", switch(flags, "--insecure", flags.insecure)),
         resolve: flags.resolve.iter().filter_map(|text| given("--resolve", Some(text.clone()))).collect(),
         unix_socket: path("--unix-socket", &flags.unix_socket),
         proxy: given("--proxy", flags.proxy.clone()),

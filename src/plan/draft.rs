@@ -143,6 +143,8 @@ pub struct Draft {
     pub continuous_usage: Option<bool>,
     pub extra_body: Option<Given<Map<String, Value>>>,
     pub threads: Option<Given<u64>>,
+    /// Whether no shape of arrivals is to be taken from a file.
+    pub closed_loop: bool,
     pub request_rate: Option<Given<Shape>>,
     pub ramp_up: Option<Given<Shape>>,
     pub stages: Option<Given<Shape>>,
@@ -213,7 +215,8 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// This draft, with what it leaves open taken from `base`: flags over a file.
+    /// This draft, with what it leaves open taken from `base`: flags over a file. Of things with names (headers, labels, fields
+    /// of the body, limits and objectives by their metric), those of `base` stay whose names are not given here.
     pub fn over(self, base: Self) -> Self {
         let base = base.giving_way_to(&self);
         let key_is_for = self.key_is_for.clone().or_else(|| self.key_left_to(&base));
@@ -228,7 +231,7 @@ impl Draft {
             timeout: self.timeout.or(base.timeout),
             idle_timeout: self.idle_timeout.or(base.idle_timeout),
             connect_timeout: self.connect_timeout.or(base.connect_timeout),
-            headers: if self.headers.is_empty() { base.headers } else { self.headers },
+            headers: by_name(self.headers, base.headers, |(name, _)| name.to_ascii_lowercase()),
             network: self.network.over(base.network),
             prompt: self.prompt.or(base.prompt),
             unique_prompts: self.unique_prompts.or(base.unique_prompts),
@@ -242,8 +245,9 @@ impl Draft {
             ignore_eos: self.ignore_eos.or(base.ignore_eos),
             stream: self.stream.or(base.stream),
             continuous_usage: self.continuous_usage.or(base.continuous_usage),
-            extra_body: self.extra_body.or(base.extra_body),
+            extra_body: fields(self.extra_body, base.extra_body),
             threads: self.threads.or(base.threads),
+            closed_loop: self.closed_loop || base.closed_loop,
             request_rate: self.request_rate.or(base.request_rate),
             ramp_up: self.ramp_up.or(base.ramp_up),
             stages: self.stages.or(base.stages),
@@ -255,12 +259,12 @@ impl Draft {
             cooldown: self.cooldown.or(base.cooldown),
             backoff: self.backoff.or(base.backoff),
             grace: self.grace.or(base.grace),
-            goodput: self.goodput.or(base.goodput),
+            goodput: objectives(self.goodput, base.goodput),
             max_errors: self.max_errors.or(base.max_errors),
             max_error_rate: self.max_error_rate.or(base.max_error_rate),
             no_progress_timeout: self.no_progress_timeout.or(base.no_progress_timeout),
             no_reply_timeout: self.no_reply_timeout.or(base.no_reply_timeout),
-            thresholds: if self.thresholds.is_empty() { base.thresholds } else { self.thresholds },
+            thresholds: by_name(self.thresholds, base.thresholds, |threshold| threshold.rule.name()),
             labels: base.labels.into_iter().chain(self.labels).collect(),
             junit: self.junit.or(base.junit),
             seed: self.seed.or(base.seed),
@@ -309,8 +313,18 @@ impl Draft {
         [&self.request_rate, &self.ramp_up, &self.stages].into_iter().flatten()
     }
 
-    /// This draft without what goes with another shape of arrivals than `other` brings.
-    fn giving_way_to(self, other: &Self) -> Self {
+    /// This draft without what goes with another shape of arrivals than `other` brings, and without words in the body in whose
+    /// place `other` has a prompt.
+    fn giving_way_to(mut self, other: &Self) -> Self {
+        if let (Some(_), Some(extra)) = (&other.prompt, &mut self.extra_body) {
+            for dialect in [Dialect::Chat, Dialect::Completions] {
+                extra.value.remove(dialect.prompt_key());
+            }
+        }
+        if other.closed_loop {
+            (self.request_rate, self.ramp_up, self.stages) = (None, None, None);
+            (self.arrival, self.burstiness) = (None, None);
+        }
         let Some(shape) = other.shapes().next() else { return self };
         let mut rest = Self { request_rate: None, ramp_up: None, stages: None, ..self };
         match shape.value {
@@ -320,5 +334,40 @@ impl Draft {
             Shape::AtOnce => (rest.duration, rest.arrival, rest.burstiness) = (None, None, None),
         }
         rest
+    }
+}
+
+/// All of `over`, and of `base` what has other names.
+pub(super) fn by_name<T, N: PartialEq>(
+    over: Vec<Given<T>>,
+    base: Vec<Given<T>>,
+    name: impl Fn(&T) -> N,
+) -> Vec<Given<T>> {
+    let names: Vec<N> = over.iter().map(|given| name(&given.value)).collect();
+    base.into_iter().filter(|given| !names.contains(&name(&given.value))).chain(over).collect()
+}
+
+fn fields(
+    over: Option<Given<Map<String, Value>>>,
+    base: Option<Given<Map<String, Value>>>,
+) -> Option<Given<Map<String, Value>>> {
+    match (over, base) {
+        (Some(over), Some(base)) => {
+            let value = base.value.into_iter().chain(over.value).collect();
+            Some(Given { value, ..over })
+        }
+        (over, base) => over.or(base),
+    }
+}
+
+fn objectives(over: Option<Given<Vec<Slo>>>, base: Option<Given<Vec<Slo>>>) -> Option<Given<Vec<Slo>>> {
+    match (over, base) {
+        (Some(mut over), Some(base)) => {
+            let is_given = |slo: &Slo| over.value.iter().any(|other| other.metric == slo.metric);
+            let rest: Vec<Slo> = base.value.into_iter().filter(|slo| !is_given(slo)).collect();
+            over.value.splice(0..0, rest);
+            Some(over)
+        }
+        (over, base) => over.or(base),
     }
 }

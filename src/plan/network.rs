@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::draft::by_name;
 use super::{Given, Origin, Route};
 use crate::backend::{self, Destination, Endpoint, Network, Proxy, Resolve};
 use crate::error::Mistake;
@@ -30,7 +31,7 @@ impl NetworkDraft {
             cert: self.cert.or(base.cert),
             key: self.key.or(base.key),
             insecure: self.insecure.or(base.insecure),
-            resolve: if self.resolve.is_empty() { base.resolve } else { self.resolve },
+            resolve: by_name(self.resolve, base.resolve, |text| host_and_port(text)),
             unix_socket: self.unix_socket.or(base.unix_socket),
             proxy: self.proxy.or(base.proxy),
             variables: if self.variables.is_empty() { base.variables } else { self.variables },
@@ -204,6 +205,13 @@ fn is_none(proxy: &str) -> bool {
 }
 
 /// A flag that is for another server than the one of the URL would go unnoticed; a file may know several.
+/// `host:443` of `host:443:10.0.0.1`.
+fn host_and_port(text: &str) -> String {
+    let host_end = if text.starts_with('[') { text.find(']').unwrap_or(0) } else { 0 };
+    let mut colons = text.match_indices(':').map(|(at, _)| at).filter(|at| *at >= host_end);
+    text[..colons.nth(1).unwrap_or(text.len())].to_ascii_lowercase()
+}
+
 fn resolve(
     given: &Given<String>,
     endpoint: Option<&Endpoint>,

@@ -28,6 +28,16 @@ pub enum Rule {
     Health(Verdict),
 }
 
+impl Rule {
+    /// What is limited: a metric's name, or `health`.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Figure(metric, ..) => metric.to_string(),
+            Self::Health(_) => "health".to_owned(),
+        }
+    }
+}
+
 /// How a figure is to stand to its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // each is its sign

@@ -43,7 +43,8 @@ impl Dialect {
         }
     }
 
-    fn prompt_key(self) -> &'static str {
+    /// The field of the body that has the prompt.
+    pub fn prompt_key(self) -> &'static str {
         match self {
             Self::Chat => "messages",
             Self::Completions => "prompt",
@@ -125,6 +126,21 @@ impl Ask {
         }
         self.stream = self.streams();
         self
+    }
+
+    /// The prompt that `extra` brings, in the place of any other: the text of a single message of a user, else the JSON as it is
+    /// sent, with secrets masked; empty where `extra` takes the prompt away. `None` where it says nothing of it.
+    pub fn prompt_of_extra(&self) -> Option<String> {
+        let words = self.extra.get(self.dialect.prompt_key())?;
+        let single = match words {
+            Value::Array(messages) => match messages.as_slice() {
+                [message] if message["role"] == "user" => message["content"].as_str(),
+                _ => None,
+            },
+            Value::Null => Some(""),
+            other => other.as_str(),
+        };
+        Some(single.map_or_else(|| masked(words, false).to_string(), str::to_owned))
     }
 
     /// The body for one prompt, in JSON. For many prompts, keep the [`template`](Self::template).
@@ -317,6 +333,21 @@ mod tests {
             &with_extra(Dialect::Completions, json!({"prompt": [1, 2], "stream": false})),
             json!({"model": "m", "prompt": [1, 2], "max_tokens": 8, "stream": false}),
         );
+    }
+
+    #[test]
+    fn an_extra_prompt_is_told() {
+        let told = |dialect, extra| with_extra(dialect, extra).prompt_of_extra();
+        let user = json!({"role": "user", "content": "hi"});
+        let system = json!({"role": "system", "content": "be short", "key": "k"});
+        assert_eq!(told(Dialect::Chat, json!({"messages": [user]})).as_deref(), Some("hi"));
+        let both = told(Dialect::Chat, json!({"messages": [system, user]})).expect("said");
+        let want = json!([{"role": "system", "content": "be short", "key": "***"}, {"role": "user", "content": "hi"}]);
+        assert_eq!(serde_json::from_str::<Value>(&both).expect("JSON"), want);
+        assert_eq!(told(Dialect::Chat, json!({"prompt": "hi"})), None);
+        assert_eq!(told(Dialect::Completions, json!({"prompt": "hi"})).as_deref(), Some("hi"));
+        assert_eq!(told(Dialect::Completions, json!({"prompt": [1, 2]})).as_deref(), Some("[1,2]"));
+        assert_eq!(told(Dialect::Completions, json!({"prompt": null})).as_deref(), Some(""));
     }
 
     #[test]

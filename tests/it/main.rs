@@ -26,6 +26,7 @@ mod responses;
 mod saved;
 mod secrets;
 mod selftest;
+mod settings;
 mod stops;
 mod tls;
 mod trend;

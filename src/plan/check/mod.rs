@@ -10,7 +10,7 @@ mod tests;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use super::draft::{Draft, Given};
+use super::draft::{Draft, Given, Origin};
 use super::labels::{self, Labels};
 use super::{ErrorLimits, Load, Plan, Rule, Suite, SuiteKind, Threshold, defaults};
 use crate::backend::Settings;
@@ -56,6 +56,9 @@ impl Draft {
         self.runs(&mut found);
         let labels = labels::checked(&self.labels, &mut |mistake| found.add(mistake));
         let settings = self.settings(&mut found);
+        if let Some(settings) = &settings {
+            self.words_of_extra(settings.endpoint.dialect.prompt_key(), kind, &mut found);
+        }
         let (Some(settings), true) = (settings, found.0.is_empty()) else {
             return Err(Error::Usage(found.0));
         };
@@ -142,6 +145,26 @@ impl Draft {
         }
     }
 
+    /// A body that has its own words leaves no room for others.
+    fn words_of_extra(&self, key: &str, kind: SuiteKind, found: &mut Findings) {
+        let Some(extra) = self.extra_body.as_ref().filter(|extra| extra.value.contains_key(key)) else {
+            return;
+        };
+        let mut clash = |with: &str, what: &str| {
+            let problem = format!("give one of them; '{key}' of the extra body is sent as it is, {what}");
+            found.add(Mistake::new(format!("{} and {with}", extra.origin), problem));
+        };
+        if self.unique_prompts == Some(true) {
+            clash("--unique-prompts", "and so the same each time");
+        }
+        if kind == SuiteKind::Scenarios {
+            clash("--scenarios", "in the place of every scenario's prompt");
+        }
+        if let Some(prompt) = self.prompt.as_ref().filter(|prompt| matches!(prompt.origin, Origin::Flag(_))) {
+            clash(&prompt.origin.to_string(), "in the place of the prompt");
+        }
+    }
+
     /// Limits on what such a run does not have; and a file of verdicts where nothing is judged.
     fn thresholds(&self, found: &mut Findings) {
         let is_streamed = |given: &&Given<Threshold>| matches!(given.value.rule, Rule::Figure(metric, ..) if metric.needs_stream());
@@ -173,6 +196,7 @@ impl Draft {
             extra,
         };
         let request = request.with_extra_told();
+        let prompt_of_extra = request.prompt_of_extra();
         let plan = Plan {
             run_id: format!("lg-{:012x}", fresh_seed() & 0xffff_ffff_ffff),
             hash: String::new(),
@@ -182,7 +206,7 @@ impl Draft {
             server: settings.clone(),
             key_source: self.key_source(),
             request,
-            prompt: case.prompt.value,
+            prompt: prompt_of_extra.unwrap_or(case.prompt.value),
             unique_prompts: self.unique_prompts.unwrap_or(false),
             fail_on_length: self.fail_on_length.unwrap_or(false),
             save_responses: self.save_responses.as_ref().is_some_and(|given| given.value),
