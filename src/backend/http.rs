@@ -345,10 +345,20 @@ impl Backend for HttpBackend {
         let (idle, connect) = (settings.idle_timeout, settings.connect_timeout);
         marks::begin(deadline, idle, connect);
         lateness::begins(now);
-        let mut outcome = self.exchange(request, on_chunk);
+        let mut has_crossed = false;
+        let mut outcome = self.exchange(request, &mut |chunk| {
+            if let Chunk::Head(Head { status: 408, .. }) = chunk {
+                has_crossed = note(|marks| is_prompt_on_kept(marks, SystemClock.now()));
+            }
+            if !has_crossed {
+                on_chunk(chunk);
+            }
+        });
         let mut is_retry = false;
         let mut wasted_bytes = 0;
-        if outcome.is_err() && note(|marks| is_stale(marks, SystemClock.now())) {
+        if has_crossed || (outcome.is_err() && note(|marks| is_stale(marks, SystemClock.now()))) {
+            // it said 408 to the silence before the request, and hangs up
+            self.kept.upgrade().filter(|_| has_crossed).into_iter().for_each(|line| line.lock().close());
             is_retry = true;
             wasted_bytes = marks::end().trace.bytes_sent;
             marks::begin(deadline, idle, connect);
@@ -460,8 +470,12 @@ fn is_chunked(head: &http::response::Parts) -> bool {
 /// about as fast as it can. A server that takes its time before it hangs up has had the request: that is its failure.
 fn is_stale(marks: &Marks, now: Moment) -> bool {
     let is_closed = matches!(marks.cause, None | Some(Cause::Io(..)));
-    let is_prompt = marks.trace.sent.is_none_or(|sent| now.since(sent) < STALE_WITHIN);
-    marks.trace.reused == Some(true) && marks.trace.first_byte.is_none() && is_closed && is_prompt
+    marks.trace.first_byte.is_none() && is_closed && is_prompt_on_kept(marks, now)
+}
+
+/// Whether the connection is a kept one, and the request went out a moment ago.
+fn is_prompt_on_kept(marks: &Marks, now: Moment) -> bool {
+    marks.trace.reused == Some(true) && marks.trace.sent.is_none_or(|sent| now.since(sent) < STALE_WITHIN)
 }
 
 /// Longest time after sending in which the end of a kept connection still counts as stale.

@@ -2,13 +2,15 @@
 //! deadlines of its own, and causes for what fails.
 
 use std::fmt;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::ops::Range;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::socket::{MsgFlags, recv};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv, send};
 use parking_lot::Mutex;
 use ureq::unversioned::transport::ShutdownHandle;
 use ureq::{Error, Timeout};
@@ -47,10 +49,12 @@ pub struct Line {
     /// The latest look at the clock.
     seen: Moment,
     read_timeout: Option<Duration>,
-    write_timeout: Option<Duration>,
     ended: bool,
     /// No exchange has been finished on it since it was last known to be open.
     fresh: bool,
+    /// What kept the rest of a request from leaving. A reply may have come nevertheless: it is waited for, and what else
+    /// is to be sent is dropped.
+    cut_off: Option<io::Error>,
     /// The request was sent past ureq, which has still to be asked for the reply: what it writes is dropped.
     is_asked: bool,
 }
@@ -102,9 +106,9 @@ impl Line {
             room,
             seen: SystemClock.now(),
             read_timeout: None,
-            write_timeout: None,
             ended: false,
             fresh: true,
+            cut_off: None,
             is_asked: false,
         }
     }
@@ -139,6 +143,9 @@ impl Line {
     /// # Errors
     /// What kept it from leaving.
     pub fn gather(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        if self.cut_off.is_some() {
+            return Ok(());
+        }
         self.unsent.extend_from_slice(bytes);
         if self.unsent.len() >= GATHER { self.send() } else { Ok(()) }
     }
@@ -152,20 +159,13 @@ impl Line {
         if budget.is_zero() {
             return Err(gave_up(ErrorKind::TimedOut.into(), Phase::Sending, cause));
         }
-        if is_worth_setting(self.write_timeout, budget) {
-            let set = self.socket.set_write_timeout(Some(budget));
-            set.map_err(|error| gave_up(error, Phase::Sending, Cause::Total))?;
-            self.write_timeout = Some(budget);
-            began = SystemClock.now();
-        }
         let is_large = self.unsent.len() > MAY_WAIT;
         if is_large {
             lateness::look();
             began = SystemClock.now();
         }
-        let result = (&*self.socket).write_all(&self.unsent);
+        let (bytes, result) = self.write();
         self.seen = SystemClock.now();
-        let bytes = self.unsent.len() as u64;
         let sent = self.departure(began, is_large);
         self.written += bytes;
         // no reply comes before it is asked for
@@ -182,7 +182,71 @@ impl Line {
                 trace.sent_whole = Some(self.seen);
             }
         });
-        result.map_err(|error| gave_up(error, Phase::Sending, cause))
+        match result {
+            // a server that has its answer before it has the whole request hangs up on the rest
+            Err((error, _)) if is_hang_up(&error) => {
+                self.ended = true;
+                self.cut_off = Some(error);
+                Ok(())
+            }
+            result => result.map_err(|(error, cause)| gave_up(error, Phase::Sending, cause)),
+        }
+    }
+
+    /// Writes what is to be sent within the time for it. Tells how many bytes went, and what kept the rest, with what it
+    /// means when the time is over.
+    fn write(&self) -> (u64, Result<(), (io::Error, Cause)>) {
+        let (mut done, mut moved) = (0, SystemClock.now());
+        while done < self.unsent.len() {
+            match send(self.socket.as_raw_fd(), &self.unsent[done..], SEND) {
+                Ok(bytes) => {
+                    done += bytes;
+                    moved = if done < self.unsent.len() { SystemClock.now() } else { moved };
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => {
+                    if let Err(why) = self.wait_for_room(moved) {
+                        return (done as u64, Err(why));
+                    }
+                }
+                Err(errno) => return (done as u64, Err((errno.into(), Cause::Total))),
+            }
+        }
+        (done as u64, Ok(()))
+    }
+
+    /// Waits until more can be written, as long as no refusal has come. The last bytes went at `moved`.
+    fn wait_for_room(&self, moved: Moment) -> Result<(), (io::Error, Cause)> {
+        let mut wanted = PollFlags::POLLOUT | PollFlags::POLLIN;
+        loop {
+            let (left, cause) = budget(SystemClock.now(), moved);
+            if left.is_zero() {
+                return Err((ErrorKind::TimedOut.into(), cause));
+            }
+            // a millisecond more, for what is cut off
+            let wait =
+                PollTimeout::try_from(left.min(LONGEST_POLL).as_millis() + 1).unwrap_or(PollTimeout::ZERO);
+            let mut ready = [PollFd::new(self.socket.as_fd(), wanted)];
+            match poll(&mut ready, wait) {
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) => match ready[0].revents().unwrap_or(PollFlags::POLLOUT) {
+                    events if events != PollFlags::POLLIN => return Ok(()),
+                    _ if self.is_refused() => return Err((ErrorKind::BrokenPipe.into(), cause)),
+                    // of use once the request is out
+                    _ => wanted = PollFlags::POLLOUT,
+                },
+                Err(errno) => return Err((errno.into(), cause)),
+            }
+        }
+    }
+
+    /// Whether what waits to be read is the beginning of a reply that tells of an error: the rest of the request is then
+    /// of no use.
+    fn is_refused(&self) -> bool {
+        let mut begin = [0; 10];
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        let come = recv(self.socket.as_raw_fd(), &mut begin, flags).unwrap_or(0);
+        begin[..come].starts_with(b"HTTP/1.") && matches!(begin[9], b'4' | b'5')
     }
 
     /// When the first byte left that was written in the call which began then and is over.
@@ -226,12 +290,20 @@ impl Line {
             match self.reader.read(&self.socket, &mut self.input, self.after) {
                 Ok((bytes, stamp)) => {
                     self.note_read(bytes, stamp, called);
-                    return Ok(bytes);
+                    return match self.cut_off.take().filter(|_| bytes == 0) {
+                        Some(error) => Err(gave_up(error, Phase::Sending, cause)),
+                        None => Ok(bytes),
+                    };
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // a timeout set earlier may be shorter than today's budget: wait for the rest of it
                 Err(error) if is_timeout(&error) => self.read_timeout = None,
-                Err(error) => return Err(gave_up(error, Phase::Receiving, cause)),
+                Err(error) => {
+                    return Err(match self.cut_off.take() {
+                        Some(first) => gave_up(first, Phase::Sending, cause),
+                        None => gave_up(error, Phase::Receiving, cause),
+                    });
+                }
             }
             self.seen = SystemClock.now();
         }
@@ -395,16 +467,11 @@ impl Line {
         if is_back { !self.ended && self.unread.is_empty() } else { self.can_serve() }
     }
 
-    /// Whether another request can be sent on it. Does not ask the system where the last read was a moment ago: should
-    /// the server have closed it since, the request goes out again, as it does when the server closes it behind such a
-    /// question.
+    /// Whether another request can be sent on it: a reply that nobody asked for would be taken for its own.
     pub fn can_serve(&mut self) -> bool {
         let idle = SystemClock.now().since(self.seen);
         if self.ended || !self.unread.is_empty() || idle >= MAX_IDLE_AGE {
             return false;
-        }
-        if idle < SURELY_OPEN {
-            return true;
         }
         let mut byte = [0];
         let peek = recv(self.socket.as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT);
@@ -426,8 +493,11 @@ impl Line {
 
 /// vLLM closes connections after 5 s without a request.
 const MAX_IDLE_AGE: Duration = Duration::from_secs(4);
-/// So soon after a read, asking the system costs more than being wrong.
-const SURELY_OPEN: Duration = Duration::from_millis(1);
+/// Longest wait in one call, of which the system takes no more than 24 days.
+const LONGEST_POLL: Duration = Duration::from_secs(3600);
+
+/// Nobody is to be killed by a connection that has gone.
+const SEND: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
 
 fn cut() -> Error {
     Error::Io(io::Error::new(ErrorKind::UnexpectedEof, "Peer disconnected"))
@@ -466,6 +536,12 @@ fn budget(now: Moment, began: Moment) -> (Duration, Cause) {
 /// A system call for each token costs more than a timeout that fires up to an eighth late.
 fn is_worth_setting(set: Option<Duration>, wanted: Duration) -> bool {
     set.is_none_or(|set| wanted.abs_diff(set) > set / 8)
+}
+
+/// Whether the other side takes no more.
+fn is_hang_up(error: &io::Error) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | ConnectionAborted)
 }
 
 fn is_timeout(error: &io::Error) -> bool {

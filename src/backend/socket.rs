@@ -1,6 +1,6 @@
 //! The system's sockets: TCP, or a Unix socket of this machine, with the time that connecting may take.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -71,13 +71,6 @@ impl Socket {
             Self::Unix(stream) => stream.set_read_timeout(timeout),
         }
     }
-
-    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.set_write_timeout(timeout),
-            Self::Unix(stream) => stream.set_write_timeout(timeout),
-        }
-    }
 }
 
 /// Looks again and again whether it was given up: nothing else can end a connection that is being made.
@@ -140,19 +133,6 @@ impl Read for &Socket {
             Socket::Tcp(stream) => (&*stream).read(room),
             Socket::Unix(stream) => (&*stream).read(room),
         }
-    }
-}
-
-impl Write for &Socket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => (&*stream).write(bytes),
-            Socket::Unix(stream) => (&*stream).write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

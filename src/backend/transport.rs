@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
@@ -21,6 +21,7 @@ use super::batch::Witnesses;
 use super::buffers::GrowingBuffers;
 use super::line::{Line, SharedLine, event_end};
 use super::marks::{Cause, Phase, note, note_io};
+use super::names::Names;
 use super::network::{Network, host_and_port};
 use super::proxy::Proxy;
 use super::socket::Socket;
@@ -32,13 +33,13 @@ use crate::keeper::Keeper;
 #[derive(Clone, Debug)]
 pub struct CachedResolver {
     network: Arc<Network>,
-    known: Arc<RwLock<Vec<(String, ResolvedSocketAddrs)>>>,
+    names: Arc<Names>,
 }
 
 impl CachedResolver {
     /// Knows the addresses that were given.
     pub fn new(network: Arc<Network>) -> Self {
-        Self { network, known: Arc::default() }
+        Self { network, names: Arc::default() }
     }
 
     /// The addresses that were given for it; none where a Unix socket takes its place.
@@ -54,17 +55,16 @@ impl CachedResolver {
         Some(given)
     }
 
-    fn known(&self, authority: &str) -> Option<ResolvedSocketAddrs> {
-        let known = self.known.read();
-        let (_, addresses) = known.iter().find(|(name, _)| name == authority)?;
-        let mut copy = self.empty();
-        addresses.iter().for_each(|address| copy.push(*address));
-        Some(copy)
+    /// As ureq takes them.
+    fn listed(&self, addresses: Vec<SocketAddr>) -> ResolvedSocketAddrs {
+        let mut listed = self.empty();
+        addresses.into_iter().for_each(|address| listed.push(address));
+        listed
     }
 
-    /// Forgets what it knows, so that the next request asks again.
+    /// Forgets what it knows, unless it is new, so that the next request asks again.
     pub fn forget(&self) {
-        self.known.write().clear();
+        self.names.forget(SystemClock.now());
     }
 }
 
@@ -81,25 +81,24 @@ impl Resolver for CachedResolver {
         let proxy = self.network.proxy.as_ref();
         let uri = proxy.map_or(uri, Proxy::uri);
         let authority = uri.authority().ok_or_else(|| Error::BadUri("no host".to_owned()))?;
-        if let Some(addresses) = self.known(authority.as_str()) {
-            return Ok(addresses);
+        if let Some(addresses) = self.names.known(authority.as_str()) {
+            return Ok(self.listed(addresses));
         }
         let before = SystemClock.now();
-        let answer = DefaultResolver::default().resolve(uri, config, timeout);
+        let answer = self.names.ask(authority.as_str(), before, || {
+            let found = DefaultResolver::default().resolve(uri, config, timeout);
+            found.map(|addresses| addresses.to_vec()).map_err(|error| error.to_string())
+        });
         note(|marks| {
             marks.trace.dns = Some(SystemClock.now().since(before));
-            if let Err(error) = &answer {
-                marks.cause = Some(Cause::Dns(error.to_string()));
+            if let Err(words) = &answer {
+                marks.cause = Some(Cause::Dns(words.clone()));
             }
             if let Some(proxy) = proxy {
                 marks.blame(proxy);
             }
         });
-        let addresses = answer?;
-        let mut kept = self.empty();
-        addresses.iter().for_each(|address| kept.push(*address));
-        self.known.write().push((authority.as_str().to_owned(), kept));
-        Ok(addresses)
+        answer.map(|addresses| self.listed(addresses)).map_err(|_| Error::HostNotFound)
     }
 }
 

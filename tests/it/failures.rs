@@ -430,3 +430,125 @@ fn settings_from_before_there_were_ways_to_the_server_are_read() {
     let read: Settings = serde_json::from_value(json).expect("older settings");
     assert_eq!(read.network, Network::default());
 }
+
+/// A request whose body no socket takes at once.
+fn large() -> Request {
+    Request { id: "t-0".to_owned(), body: vec![b' '; 16 << 20].into() }
+}
+
+fn send_large(settings: Settings) -> (Exchange, Option<u16>) {
+    let mut status = None;
+    let mut backend = Client::new(settings).expect("valid settings").backend();
+    let exchange = backend.stream(&large(), &mut |chunk| {
+        if let Chunk::Head(head) = chunk {
+            status = Some(head.status);
+        }
+    });
+    (exchange, status)
+}
+
+const TOO_LARGE: &str = "HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+
+fn read_head(stream: &mut TcpStream) {
+    let mut seen = Vec::new();
+    let mut byte = [0];
+    while !seen.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) > 0 {
+        seen.push(byte[0]);
+    }
+}
+
+#[test]
+fn a_refusal_that_comes_before_the_request_was_sent_is_read() {
+    for hangs_up in [true, false] {
+        let (done, is_done) = std::sync::mpsc::channel::<()>();
+        let is_done = std::sync::Mutex::new(is_done);
+        let url = server(move |_, mut stream| {
+            read_head(&mut stream);
+            let _ = stream.write_all(TOO_LARGE.as_bytes());
+            if !hangs_up {
+                // it reads nothing more, and waits for the client
+                let _ = is_done.lock().expect("alone").recv();
+            }
+        });
+        let settings = Settings { timeout: Duration::from_secs(20), ..settings(&url) };
+        let (exchange, status) = send_large(settings);
+        assert_eq!((exchange.result, status), (Ok(()), Some(413)), "hangs up: {hangs_up}");
+        assert!(exchange.trace.bytes_sent < 16 << 20);
+        drop(done);
+    }
+}
+
+#[test]
+fn a_server_that_hangs_up_on_a_request_without_a_word_is_a_failed_sending() {
+    let url = server(|_, mut stream| read_head(&mut stream));
+    let (exchange, status) = send_large(settings(&url));
+    assert_eq!(status, None);
+    assert_eq!(exchange.result.expect_err("it must fail").kind, FailureKind::SendFailed);
+}
+
+#[test]
+fn sending_does_not_outlast_the_total_timeout() {
+    // a few bytes every now and then, so that no single wait is long
+    let url = server(|_, mut stream| {
+        let mut some = [0; 64 * 1024];
+        while stream.read(&mut some).unwrap_or(0) > 0 {
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let settings = Settings { timeout: Duration::from_millis(500), ..settings(&url) };
+    let began = std::time::Instant::now();
+    let (exchange, _) = send_large(settings);
+    assert_eq!(exchange.result.expect_err("it must fail").kind, FailureKind::TotalTimeout);
+    assert!(exchange.trace.bytes_sent > 0 && exchange.trace.bytes_sent < 16 << 20);
+    // each wait alone was allowed as much
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_timeout_told_to_an_idle_connection_is_no_failure_of_the_request_that_crosses_it() {
+    const TIMEOUT: &str = "HTTP/1.1 408 Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let url = server(|number, mut stream| {
+        answer(&mut stream, OK);
+        if number == 0 {
+            answer(&mut stream, TIMEOUT);
+        }
+    });
+    let mut backend = Client::new(settings(&url)).expect("valid settings").backend();
+    assert_eq!(exchange_on(&mut backend).0.result, Ok(()));
+    let mut statuses = Vec::new();
+    let second = backend.stream(&request(), &mut |chunk| {
+        if let Chunk::Head(head) = chunk {
+            statuses.push(head.status);
+        }
+    });
+    assert_eq!((second.result, statuses.as_slice()), (Ok(()), &[200][..]));
+    assert!(second.trace.stale_retry);
+
+    // one that the server says to the request itself is its answer
+    let url = server(|_, mut stream| answer(&mut stream, TIMEOUT));
+    let mut backend = Client::new(settings(&url)).expect("valid settings").backend();
+    let first = exchange_on(&mut backend).0;
+    assert!(first.result.is_ok() && !first.trace.stale_retry);
+}
+
+#[test]
+fn a_second_reply_that_nobody_asked_for_is_not_taken_for_the_next() {
+    for round in 0..20 {
+        let (push, is_there) = std::sync::mpsc::channel();
+        let url = server(move |number, mut stream| {
+            let text = if number == 0 { "{}" } else { "ok" };
+            answer(&mut stream, &format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{text}"));
+            if number == 0 {
+                // loopback delivers within the call
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno");
+            }
+            let _ = push.send(stream);
+        });
+        let mut backend = Client::new(settings(&url)).expect("valid settings").backend();
+        assert_eq!(exchange_on(&mut backend).1, b"{}");
+        let kept = is_there.recv().expect("written");
+        let (second, body) = exchange_on(&mut backend);
+        assert_eq!((second.result, body.as_slice()), (Ok(()), &b"ok"[..]), "round {round}");
+        drop(kept);
+    }
+}
