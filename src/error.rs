@@ -28,7 +28,7 @@ pub enum Error {
     /// The system refused to start a thread.
     #[error(
         "cannot start thread {number} of {of}: {cause}; use fewer --threads, or raise the limits \
-         (ulimit -u, a container's pids.max)"
+         (ulimit -u, a container's pids.max, or of memory: ulimit -v)"
     )]
     Thread {
         /// The thread that was refused, from 1.
@@ -38,6 +38,9 @@ pub enum Error {
         /// What the system says.
         cause: io::Error,
     },
+    /// The system does not give what the command needs for itself.
+    #[error("cannot start: {0}; {advice}", advice = limit_of(.0))]
+    Start(io::Error),
     /// The results could not be written to standard output.
     #[error("cannot write the report: {0}")]
     Output(#[from] io::Error),
@@ -62,6 +65,19 @@ impl Mistake {
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.place, self.problem)
+    }
+}
+
+/// Which limit stands behind what the system says.
+fn limit_of(cause: &io::Error) -> &'static str {
+    // EMFILE and ENFILE have no kind of their own
+    match (cause.raw_os_error(), cause.kind()) {
+        (Some(23 | 24), _) => "raise the limit of open files (ulimit -n)",
+        (_, io::ErrorKind::WouldBlock) => {
+            "raise the limit of threads (ulimit -u, a container's pids.max) or of memory (ulimit -v)"
+        }
+        (_, io::ErrorKind::OutOfMemory) => "raise the limit of memory (ulimit -v, or a container's)",
+        _ => "raise the limits of this shell (ulimit -a shows them)",
     }
 }
 

@@ -1,5 +1,6 @@
 //! argv to exit code: the only place that sets the logger up, catches signals and looks at the surroundings.
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -20,6 +21,20 @@ use vllm_loadgen::report;
 use vllm_loadgen::text::one_line;
 
 fn main() -> process::ExitCode {
+    // on a stack of its own, which is enough whatever `ulimit -s` says
+    let body = thread::Builder::new().name("main".to_owned()).stack_size(STACK).spawn(answer);
+    match body.map(thread::JoinHandle::join) {
+        Ok(Ok(code)) => code,
+        // it has been told
+        Ok(Err(_panic)) => process::ExitCode::from(101),
+        Err(cause) => process::ExitCode::from(complain(&Error::Start(cause)).number()),
+    }
+}
+
+/// Of the thread that does the work.
+const STACK: usize = 8 << 20;
+
+fn answer() -> process::ExitCode {
     let color =
         io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let mut streams = Streams { out: &mut io::stdout(), err: &mut io::stderr(), color };
@@ -37,7 +52,7 @@ fn obey(streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
     };
     let (stopper, stop) = stop_pair();
     // caught, a file that may not grow is a write that fails, and no end of the process
-    flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
+    flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map_err(Error::Start)?;
     match cli::parse(&words, &around)? {
         Order::Print(text) => {
             streams.out.write_all(text.as_bytes())?;
@@ -45,7 +60,7 @@ fn obey(streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
         }
         Order::Run(order) => {
             start_logger(order.verbosity);
-            let caught = stop_at_signals(stopper, INTERRUPTED)?;
+            let caught = stop_at_signals(stopper, INTERRUPTED).map_err(Error::Start)?;
             let code = app::run(*order, &stop, streams)?;
             Ok(caught.get().map_or(code, |signal| ExitCode::Interrupted(*signal)))
         }
@@ -67,12 +82,12 @@ fn obey(streams: &mut Streams<'_>) -> Result<ExitCode, Error> {
         }
         Order::Simulate(order) => {
             start_logger(order.verbosity);
-            stop_at_signals(stopper, STOPPING)?;
+            stop_at_signals(stopper, STOPPING).map_err(Error::Start)?;
             app::simulate(*order, &stop, streams)
         }
         Order::Selftest(order) => {
             start_logger(order.verbosity);
-            let caught = stop_at_signals(stopper, CUT_SHORT)?;
+            let caught = stop_at_signals(stopper, CUT_SHORT).map_err(Error::Start)?;
             let code = app::selftest(*order, &stop, streams)?;
             Ok(caught.get().map_or(code, |signal| ExitCode::Interrupted(*signal)))
         }
@@ -160,13 +175,20 @@ impl Log for WithoutWire {
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    if path != Path::new("-") {
-        return std::fs::read_to_string(path);
-    }
     let mut text = String::new();
-    io::stdin().lock().read_to_string(&mut text)?;
+    // one more than is allowed tells what has no end
+    let read = match path == Path::new("-") {
+        true => io::stdin().lock().take(LONGEST + 1).read_to_string(&mut text)?,
+        false => File::open(path)?.take(LONGEST + 1).read_to_string(&mut text)?,
+    };
+    if read as u64 > LONGEST {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it holds more than 16 MiB"));
+    }
     Ok(text)
 }
+
+/// Longest text that is read.
+const LONGEST: u64 = 16 << 20;
 
 fn complain(error: &Error) -> ExitCode {
     let prefix = if io::stderr().is_terminal() { "\x1b[31merror\x1b[0m" } else { "error" };

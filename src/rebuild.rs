@@ -74,8 +74,14 @@ pub fn read(mut text: impl BufRead, sinks: &mut [&mut dyn Sink]) -> io::Result<R
 }
 
 fn read_text(mut text: impl BufRead, sinks: &mut [&mut dyn Sink]) -> io::Result<Report> {
+    let begin = text.fill_buf()?;
+    if !begin.trim_ascii_start().starts_with(b"{") {
+        // neither, and may have no end
+        let what = if begin.is_empty() { "it is empty" } else { "it does not begin with {, as JSON does" };
+        return Err(invalid(what));
+    }
     let mut first = Vec::new();
-    text.read_until(b'\n', &mut first)?;
+    read_line(&mut text, &mut first, LONGEST_LINE)?;
     if let Ok(head) = serde_json::from_slice::<LogHead>(&first) {
         return match head.record_log {
             LOG_SCHEMA => from_log(head, text, sinks),
@@ -89,6 +95,19 @@ fn read_text(mut text: impl BufRead, sinks: &mut [&mut dyn Sink]) -> io::Result<
         SCHEMA => Ok(Report { plan: report.plan.hashed(), ..report }),
         other => Err(invalid(format!("a result of form {other}; this version reads form {SCHEMA}"))),
     }
+}
+
+/// Longest line of a log, and of a result that is all in one line.
+const LONGEST_LINE: u64 = 256 << 20;
+
+/// The next line, its end with it, of at most so many bytes; nothing at the end.
+fn read_line(text: &mut impl BufRead, line: &mut Vec<u8>, longest: u64) -> io::Result<()> {
+    line.clear();
+    let read = text.take(longest).read_until(b'\n', line)?;
+    if read as u64 == longest && !line.ends_with(b"\n") {
+        return Err(invalid(format!("a line of it is longer than {} MiB", longest >> 20)));
+    }
+    Ok(())
 }
 
 fn invalid(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
@@ -147,8 +166,8 @@ fn from_log(head: LogHead, mut lines: impl BufRead, sinks: &mut [&mut dyn Sink])
     let mut line = Vec::new();
     let mut numbers = Numbers::default();
     for place in 2_u64.. {
-        line.clear();
-        if lines.read_until(b'\n', &mut line)? == 0 {
+        read_line(&mut lines, &mut line, LONGEST_LINE)?;
+        if line.is_empty() {
             break;
         }
         let refused = |what: String| Err(invalid(SeveralRuns(what)));
@@ -235,5 +254,32 @@ fn cut_off(head: &LogHead, last: Moment, summary: &crate::summary::Summary) -> L
              requests that ended up to about {} before are here",
             show_duration(MOST_LOST)
         )],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_without_an_end_is_refused() {
+        let mut line = Vec::new();
+        let mut endless = BufReader::new(io::repeat(b'x'));
+        assert!(
+            read_line(&mut endless, &mut line, 1 << 20)
+                .is_err_and(|error| error.to_string().contains("1 MiB"))
+        );
+        let mut text = &b"0123456\nabc"[..];
+        for want in ["0123456\n", "abc", ""] {
+            read_line(&mut text, &mut line, 8).expect("short enough");
+            assert_eq!(line, want.as_bytes());
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_refused_at_its_first_bytes() {
+        for endless in [0, b'x', b'['] {
+            assert!(read(BufReader::new(io::repeat(endless)), &mut []).is_err());
+        }
     }
 }

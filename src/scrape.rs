@@ -3,10 +3,11 @@
 //! It runs on threads of its own. One who connects and says nothing keeps nobody else waiting, and nothing that comes in
 //! is looked at but the first line.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -30,9 +31,11 @@ struct Shared {
     scrapes: AtomicU64,
     /// Connections open now.
     guests: AtomicUsize,
+    /// Those of them that have not asked yet, the oldest first, each with its number.
+    silent: Mutex<VecDeque<(u64, TcpStream)>>,
 }
 
-/// More connections at once than any Prometheus makes; what is above is closed unanswered.
+/// More connections at once than any Prometheus makes; for each above, the one goes that has been silent for longest.
 const MAX_GUESTS: usize = 16;
 /// Longest time for a request to come, and for an answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -53,6 +56,7 @@ impl ScrapeServer {
             content_type,
             scrapes: AtomicU64::new(0),
             guests: AtomicUsize::new(0),
+            silent: Mutex::default(),
         });
         let (stopper, stop) = stop_pair();
         let own = Arc::clone(&shared);
@@ -100,13 +104,13 @@ impl Drop for ScrapeServer {
 }
 
 fn receive(listener: &TcpListener, shared: &Arc<Shared>, stop: &Stop) {
-    loop {
+    for number in 0_u64.. {
         let accepted = listener.accept();
         if stop.requested() {
             return;
         }
         match accepted {
-            Ok((stream, _)) => admit(stream, shared),
+            Ok((stream, _)) => admit(number, stream, shared),
             Err(error) => {
                 log::warn!("the metrics' server cannot accept a connection: {error}");
                 // out of descriptors, most likely
@@ -116,28 +120,48 @@ fn receive(listener: &TcpListener, shared: &Arc<Shared>, stop: &Stop) {
     }
 }
 
-fn admit(stream: TcpStream, shared: &Arc<Shared>) {
-    if shared.guests.fetch_add(1, Ordering::Relaxed) >= MAX_GUESTS {
+fn admit(number: u64, stream: TcpStream, shared: &Arc<Shared>) {
+    if shared.guests.fetch_add(1, Ordering::Relaxed) >= MAX_GUESTS && !shared.show_one_out() {
         shared.guests.fetch_sub(1, Ordering::Relaxed);
         return;
     }
+    if let Ok(handle) = stream.try_clone() {
+        shared.silent().push_back((number, handle));
+    }
     let own = Arc::clone(shared);
     let serve = move || {
-        if let Err(error) = own.serve(&stream) {
+        if let Err(error) = own.serve(number, &stream) {
             log::debug!("a scrape failed: {error}");
         }
+        own.has_asked(number);
         own.guests.fetch_sub(1, Ordering::Relaxed);
     };
     let thread = thread::Builder::new().name("scrape-guest".to_owned()).stack_size(STACK_SIZE);
     if let Err(error) = thread.spawn(serve) {
         log::warn!("no thread for a scrape: {error}");
+        shared.has_asked(number);
         shared.guests.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Shared {
-    fn serve(&self, mut stream: &TcpStream) -> io::Result<()> {
+    fn silent(&self) -> MutexGuard<'_, VecDeque<(u64, TcpStream)>> {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the connection that has been silent for longest; false where all have asked.
+    fn show_one_out(&self) -> bool {
+        let oldest = self.silent().pop_front();
+        oldest.is_some_and(|(_, stream)| stream.shutdown(Shutdown::Both).is_ok())
+    }
+
+    fn has_asked(&self, number: u64) {
+        self.silent().retain(|(silent, _)| *silent != number);
+    }
+
+    fn serve(&self, number: u64, mut stream: &TcpStream) -> io::Result<()> {
         let head = read_head(stream)?;
+        self.has_asked(number);
         let mut words = head.split(' ');
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let path = target.split('?').next().unwrap_or_default();
@@ -218,6 +242,14 @@ mod tests {
         let server = server();
         let _silent: Vec<_> =
             (0..3).map(|_| TcpStream::connect(server.address).expect("it listens")).collect();
+        assert!(ask(&server, "GET /metrics HTTP/1.0\r\n\r\n").contains(" 200 OK"));
+    }
+
+    #[test]
+    fn however_many_say_nothing_who_asks_is_answered() {
+        let server = server();
+        let _silent: Vec<_> =
+            (0..300).map(|_| TcpStream::connect(server.address).expect("it listens")).collect();
         assert!(ask(&server, "GET /metrics HTTP/1.0\r\n\r\n").contains(" 200 OK"));
     }
 

@@ -154,6 +154,10 @@ impl Made {
                 streams.remark(heading);
             }
             let calibration = calibrated(plan, order, stop, streams)?;
+            if calibration.is_none() && order.draft.calibrate == Some(true) && stop.requested() {
+                streams.remark(format_args!("interrupted: {number} of {count} runs were made"));
+                break;
+            }
             let Some(mut files) = waiting.next() else { break };
             let wants_detail = suite.outputs.detail && !files.json.is_empty();
             let log = files.log.as_mut().map(|(_, log)| log);

@@ -1216,3 +1216,34 @@ fn shapes_that_make_no_sense_are_refused_with_advice() {
     }
     assert!(!folder.path().join("s.csv").exists());
 }
+
+#[test]
+fn files_without_an_end_are_refused() {
+    let folder = folder();
+    for words in [
+        &["report", "/dev/zero"][..],
+        &["report", "/dev/full"],
+        &["compare", "/dev/zero", "/dev/full"],
+        &["trend", "/dev/zero", "/dev/full"],
+        &["export", "/dev/zero", "--openmetrics", "-"],
+        &["--api-key-file", "/dev/zero"],
+    ] {
+        let output = command_after("ulimit -v 4000000", folder.path(), words).output().expect("it starts");
+        assert!([1, 2].contains(&code(&output)), "{words:?}: {}", err(&output));
+        assert!(
+            err(&output).contains("it does not begin with {") || err(&output).contains("16 MiB"),
+            "{}",
+            err(&output)
+        );
+    }
+}
+
+#[test]
+fn a_shell_of_small_limits_is_told_which_to_raise() {
+    let folder = folder();
+    let words = ["--simulate", "--behavior", "ttft=0s,itl=0s", "-n", "2", "-t", "1"];
+    let output = command_after("ulimit -n 4", folder.path(), &words).output().expect("it starts");
+    assert_eq!(code(&output), 1);
+    assert!(err(&output).contains("cannot start") && err(&output).contains("ulimit -n"), "{}", err(&output));
+    succeeds(&command_after("ulimit -s 128", folder.path(), &words).output().expect("it starts"));
+}

@@ -515,6 +515,50 @@ fn a_grace_cuts_no_run_that_ends_by_count_before_its_last_request_has_started() 
     assert_eq!(records.len(), 300);
 }
 
+/// The machine's clock, by which workers wake up long after they wanted to.
+struct Drowsy;
+
+impl Clock for Drowsy {
+    fn now(&self) -> Moment {
+        SystemClock.now()
+    }
+
+    fn wait_until(&self, due: Moment, stop: &Stop) -> bool {
+        let is_worker = std::thread::current().name().is_some_and(|name| name.starts_with("worker"));
+        // long enough for the collector to look
+        let sleep = if is_worker && due > self.now() { ms(500) } else { ms(0) };
+        SystemClock.wait_until(due + sleep, stop)
+    }
+}
+
+#[test]
+fn a_grace_of_nothing_loses_no_arrival_that_waits_to_be_due() {
+    let load = Load { grace: Some(Duration::ZERO), ..open(load(4, 3), 100.0, Process::Constant) };
+    let steps = stream(&[Step::Body(TOKEN), Step::Body(LAST)]);
+    let (_stopper, stop) = stop_pair();
+    let clock = ManualClock::default();
+    let mut records = Records::default();
+    let setup = Setup {
+        request: &request,
+        backend: &|| Box::new(Scripted { clock: &clock, steps: steps.clone() }),
+        lead: Duration::ZERO,
+        dialect: Dialect::Chat,
+        secrets: &[],
+        seed: 7,
+        clock: &Drowsy,
+        stop: &stop,
+        stopped_as: &NOT_SAID,
+        priority: Priority::Normal,
+        beats: &NO_BEATS,
+        backoff: false,
+        fail_on_length: false,
+        save_responses: false,
+    };
+    engine::run(&load, &setup, &mut [&mut records]).expect("threads can be started");
+    let failures: Vec<_> = records.0.iter().filter_map(Record::failure).collect();
+    assert_eq!((records.0.len(), failures), (3, vec![]));
+}
+
 #[test]
 fn arrivals_not_yet_due_at_a_stop_are_no_loss() {
     let load = open(load(4, 1_000_000), 0.001, Process::Constant);

@@ -166,3 +166,18 @@ fn a_sink_that_panics_ends_a_run_that_waits_for_its_next_arrival() {
         let _ = benchmark::run(&suite.plans[0], run);
     });
 }
+
+#[test]
+fn an_interrupted_calibration_makes_no_empty_run() {
+    let folder = folder();
+    let file = folder.path().join("run.json");
+    let (mut stopper, stop) = stop_pair();
+    let url = server(move |_, mut stream| {
+        stopper.begin();
+        answer(&mut stream, "HTTP/1.1 500 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    });
+    let words = ["--url", &url, "--model", "m", "-n", "50", "--calibrate", "-o", &file.display().to_string()];
+    let (shown, said) = run_in_process(&words, &stop);
+    assert!(said.contains("interrupted: 0 of 1 runs were made"), "{said}");
+    assert_eq!((shown.as_str(), file.exists()), ("", false));
+}
