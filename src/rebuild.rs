@@ -233,6 +233,7 @@ fn cut_off(head: &LogHead, last: Moment, summary: &crate::summary::Summary) -> L
         threads: head.plan.load.threads.get(),
         has_rate: head.plan.load.has_rate(),
         run_queue: None,
+        backlog: None,
         stood_still: None,
         summary,
     };

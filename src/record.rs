@@ -56,6 +56,9 @@ pub struct Record {
     pub server_timings: Vec<(String, f64)>,
     /// How long this client stood still while the request was under way: stopped, paused or starved. Its reads were late.
     pub stood_still: Duration,
+    /// Arrivals that it tells of: 1, but where a stop kept very many from leaving. Of these the first have a record each, and
+    /// one tells of all the rest, with the last moment at which one was due.
+    pub arrivals: u64,
     /// What the model said, a failed request's as far as it came; `None` unless that is kept.
     pub response: Option<Box<Response>>,
 }
@@ -294,6 +297,7 @@ impl Record {
             bytes_received: 0,
             server_timings: vec![],
             stood_still: Duration::ZERO,
+            arrivals: 1,
             response: None,
         }
     }

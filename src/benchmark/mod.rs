@@ -122,6 +122,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
         threads: plan.load.threads.get(),
         has_rate: plan.load.has_rate(),
         run_queue: threads.run_queue,
+        backlog: Some((threads.backlog as u64, engine::MOST_WAITING as u64)),
         stood_still: stood_in_all.map(|all| all.saturating_sub(stood_before)),
         summary: &summary,
     };

@@ -169,6 +169,7 @@ impl Intake {
             bytes_received: trace.bytes_received,
             server_timings: self.timings,
             stood_still: Duration::ZERO,
+            arrivals: 1,
             response: answer.response.map(Box::new),
         }
     }

@@ -11,11 +11,11 @@ mod intake;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use parking_lot::Mutex;
 
@@ -103,6 +103,8 @@ struct Floor<'a, 'b> {
     /// Of each worker, what can be seen of it while it works.
     stations: Box<[Station]>,
     run_queue: Mutex<Option<RunQueue>>,
+    /// Most records that were seen to wait for the collector.
+    backlog: AtomicUsize,
     /// What all workers together have paused, in nanoseconds.
     paused: AtomicU64,
 }
@@ -132,7 +134,13 @@ pub struct Threads {
     /// What all workers together paused, for the server could not be reached; `None` in an open loop, and where they were
     /// not to.
     pub paused: Option<Duration>,
+    /// Most records that were seen to wait for the sinks, of [`MOST_WAITING`].
+    pub backlog: usize,
 }
+
+/// Records that may wait for the sinks: memory has an end. Where there are more, workers wait too, and so do their next
+/// requests.
+pub const MOST_WAITING: usize = 16 * 1024;
 
 /// Makes the run: returns when every request has ended and every sink has seen its record.
 ///
@@ -158,10 +166,11 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
         in_flight: AtomicU64::new(0),
         stations: (0..threads).map(|_| Station::new()).collect(),
         run_queue: Mutex::default(),
+        backlog: AtomicUsize::new(0),
         paused: AtomicU64::new(0),
     };
     let desk = Desk::new(threads, threads.max(MIN_QUEUE));
-    let (push, records) = unbounded();
+    let (push, records) = bounded(MOST_WAITING);
     thread::scope(|scope| {
         let (floor, desk) = (&floor, &desk);
         // gone with this closure: workers notice that nobody listens
@@ -199,7 +208,11 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
     })?;
     let paused = Duration::from_nanos(floor.paused.into_inner());
     let backs_off = setup.backoff && load.arrivals.is_none();
-    Ok(Threads { run_queue: floor.run_queue.into_inner(), paused: backs_off.then_some(paused) })
+    Ok(Threads {
+        run_queue: floor.run_queue.into_inner(),
+        paused: backs_off.then_some(paused),
+        backlog: floor.backlog.into_inner(),
+    })
 }
 
 /// Fewer places cost a wake-up of the feeder for each job.
@@ -252,15 +265,42 @@ fn feed_jobs(load: &Load, feed: &Feed<'_, Job>, push: &Sender<Record>, floor: &F
             Job { id, phase: Some(phase), due: Some(due), is_last, request: (setup.request)(id) }
         };
         if !(goes_on && feed.put(job(), &floor.stop)) {
-            for (id, phase, due) in std::iter::once((id, phase, due)).chain(arrivals) {
-                if !floor.tell_not_sent(id, phase, due, push) {
-                    break;
-                }
-            }
+            tell_rest(std::iter::once((id, phase, due)).chain(arrivals), push, floor);
             return;
         }
     }
 }
+
+/// Tells of the arrivals that were due and can leave no more, of each of the first and of all the rest of a phase in one.
+fn tell_rest(
+    mut arrivals: impl Iterator<Item = (u64, Phase, Moment)>,
+    push: &Sender<Record>,
+    floor: &Floor<'_, '_>,
+) {
+    for (id, phase, due) in arrivals.by_ref().take(TOLD_APART) {
+        if !floor.tell_not_sent(id, phase, due, push) {
+            return;
+        }
+    }
+    let stopped = floor.stopped();
+    let mut rest: Option<Record> = None;
+    for (id, phase, due) in arrivals.take_while(|(.., due)| *due <= stopped) {
+        match &mut rest {
+            Some(record) if record.phase == phase => {
+                record.arrivals += 1;
+                record.moments.due = due;
+            }
+            _ => {
+                let before = rest.replace(Record::not_sent(id, phase, due, stopped));
+                before.into_iter().for_each(|record| drop(push.send(record)));
+            }
+        }
+    }
+    rest.into_iter().for_each(|record| drop(push.send(record)));
+}
+
+/// Arrivals that a stop kept from leaving and that have a record each; more would only fill the disk.
+const TOLD_APART: usize = 10_000;
 
 /// How long before it is due a job is handed out at the latest; twice that at the earliest. Long enough for a worker to
 /// wake up, and short enough that few workers sit and wait.
@@ -443,6 +483,7 @@ fn collect(
     let mut next_pulse = began + PULSE;
     loop {
         let wait = next_look.since(clock.now()).min(PULSE);
+        floor.backlog.fetch_max(records.len(), Ordering::Relaxed);
         match records.recv_timeout(wait) {
             Ok(record) => {
                 log_record(&record);

@@ -36,6 +36,8 @@ pub enum Check {
     Steal,
     /// Share of the wall time in which the control group was kept off the CPU by its quota.
     Throttled,
+    /// Most records that waited for the sinks ÷ those that may.
+    Backlog,
     /// Files and sockets needed ÷ allowed.
     OpenFiles,
     /// Local ports taken at the end ÷ allowed.
@@ -107,7 +109,7 @@ const fn uncertain(check: Check, name: &'static str, time: &'static str) -> Know
     )
 }
 
-const KNOWN: [Known; 16] = [
+const KNOWN: [Known; 17] = [
     known(
         Check::NoWorkerFree,
         "no_worker_free",
@@ -177,6 +179,15 @@ const KNOWN: [Known; 16] = [
         (0.001, 0.05),
         "time this container was kept off the CPU by its quota",
         "all times have pauses of this client in them; raise the container's CPU limit",
+    ),
+    known(
+        Check::Backlog,
+        "backlog",
+        Unit::Share,
+        (0.5, 0.99),
+        "records that waited to be counted and written, of those that may",
+        "requests left later where there was no more room, so throughput may be this client's limit; write record logs to a \
+         faster disk, or none",
     ),
     known(
         Check::OpenFiles,

@@ -127,6 +127,8 @@ pub struct Evidence<'a> {
     pub has_rate: bool,
     /// What the workers waited for a core; `None` if unknown.
     pub run_queue: Option<RunQueue>,
+    /// Most records that waited for the sinks, and how many may; `None` if unknown.
+    pub backlog: Option<(u64, u64)>,
     /// How long the whole client stood still during the run: stopped, paused or starved; `None` if unknown.
     pub stood_still: Option<Duration>,
     /// What came of the run.
@@ -219,6 +221,10 @@ impl Evidence<'_> {
                 let (before, after) = self.before.throttled.zip(self.after.throttled)?;
                 self.of_wall(after.saturating_sub(before))
             }
+            Check::Backlog => {
+                let (waited, allowed) = self.backlog?;
+                ratio(waited, allowed)
+            }
             Check::OpenFiles => {
                 let (open, allowed) = self.before.open_files?;
                 ratio(open + self.threads as u64, allowed)
@@ -297,6 +303,7 @@ mod tests {
             threads: 20,
             has_rate: true,
             run_queue: None,
+            backlog: None,
             stood_still: None,
             summary: &empty,
         };
@@ -351,6 +358,8 @@ mod tests {
         let off = |ms| Some(Duration::from_millis(ms));
         check(|e, _| e.after.throttled = off(100), Degraded, "by its quota: 1.00%");
         check(|e, _| e.after.throttled = off(1_000), Invalid, "by its quota: 10.0%");
+        check(|e, _| e.backlog = Some((51, 100)), Degraded, "waited to be counted and written");
+        check(|e, _| e.backlog = Some((100, 100)), Invalid, "waited to be counted and written");
         check(|e, _| e.before.open_files = Some((885, 1_000)), Degraded, "open files and sockets");
         check(|e, _| e.before.open_files = Some((985, 1_000)), Invalid, "open files and sockets");
         check(|e, _| e.after.ports = Some((900, 1_000)), Degraded, "local ports");

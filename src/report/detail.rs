@@ -70,6 +70,9 @@ struct Row<'a> {
     /// How long this client stood still while it was under way; left out where it did not.
     #[serde(skip_serializing_if = "Option::is_none")]
     stood_still_ms: Option<f64>,
+    /// Arrivals that it tells of, where it is more than one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arrivals: Option<u64>,
     server_timings: serde_json::Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     response: Option<&'a Response>,
@@ -172,6 +175,7 @@ fn row(record: &Record, origin: Moment) -> Row<'_> {
         tokens_per_event: counts.unwrap_or_default(),
         choice_per_event: if choices.iter().any(|choice| *choice > 0) { choices } else { Vec::new() },
         stood_still_ms: millis(Some(record.stood_still).filter(|stood| !stood.is_zero())),
+        arrivals: Some(record.arrivals).filter(|arrivals| *arrivals > 1),
         server_timings: timings.collect::<serde_json::Map<_, _>>().into(),
         response: record.response.as_deref(),
     }

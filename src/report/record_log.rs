@@ -142,10 +142,22 @@ pub struct LoggedRecord {
     bytes_received: u64,
     #[serde(default, skip_serializing_if = "is_zero")]
     stood_still_ns: u64,
+    /// Where it tells of more than one.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    arrivals: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     server_timings: Vec<(String, f64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     response: Option<Box<Response>>,
+}
+
+const fn one() -> u64 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks so
+const fn is_one(arrivals: &u64) -> bool {
+    *arrivals == 1
 }
 
 impl From<&Record> for LoggedRecord {
@@ -203,6 +215,7 @@ impl From<&Record> for LoggedRecord {
             bytes_sent: record.bytes_sent,
             bytes_received: record.bytes_received,
             stood_still_ns: nanos(record.stood_still),
+            arrivals: record.arrivals,
             server_timings: record.server_timings.clone(),
             response: record.response.clone(),
         }
@@ -277,6 +290,7 @@ impl TryFrom<LoggedRecord> for Record {
             bytes_sent: logged.bytes_sent,
             bytes_received: logged.bytes_received,
             stood_still: Duration::from_nanos(logged.stood_still_ns),
+            arrivals: logged.arrivals,
             server_timings: logged.server_timings,
             response: logged.response,
         })
@@ -482,6 +496,7 @@ mod tests {
             bytes_sent: 10,
             bytes_received: 20,
             stood_still: Duration::from_millis(3),
+            arrivals: 2,
             server_timings: vec![("metrics.queue_time_ms".to_owned(), 0.1)],
             response: Some(Box::new(Response { text: "said\n".to_owned(), ..Response::default() })),
         };

@@ -281,9 +281,10 @@ impl Tally {
 
     /// It was due, and that is all: it has no time and is in no window.
     fn add_not_sent(&mut self, record: &Record) {
-        self.not_sent += 1;
+        self.not_sent += record.arrivals;
         if let (Phase::Measured, Some(failure)) = (record.phase, record.failure()) {
             self.due.add(record.moments.due);
+            self.due.count += record.arrivals.saturating_sub(1);
             self.add_error(record, failure);
         }
     }
@@ -302,7 +303,7 @@ impl Tally {
             ended: (end, end),
             retry_after: None,
         });
-        of_kind.count += 1;
+        of_kind.count += record.arrivals;
         of_kind.ended = (of_kind.ended.0.min(end), of_kind.ended.1.max(end));
         if let Some(seconds) = failure.retry_after.map(|wait| wait.as_secs()) {
             let said = of_kind.retry_after.get_or_insert(RetryAfter { min: seconds, max: seconds });

@@ -484,6 +484,64 @@ fn arrivals_that_a_stop_keeps_from_leaving_are_told_of() {
 }
 
 #[test]
+fn a_million_arrivals_that_a_stop_keeps_from_leaving_are_few_records() {
+    let mut load = open(load(2, 1_000_000), 1e6, Process::Constant);
+    load.arrivals.as_mut().expect("open").shape = Shape::AtOnce;
+    let records = run_mute(&Load { grace: Some(Duration::ZERO), ..load }, Halt::AtOnce);
+    assert!(records.len() < 20_000, "{}", records.len());
+    assert_eq!(records.iter().map(|record| record.arrivals).sum::<u64>(), 1_000_000);
+    let mut tally = Tally::default();
+    records.iter().for_each(|record| tally.record(record));
+    let summary = tally.into_summary();
+    assert_eq!(summary.requests.sent + summary.requests.not_sent, 1_000_000);
+    let lines: BTreeMap<_, _> = summary.errors.iter().map(|line| (line.kind.as_str(), line.count)).collect();
+    assert_eq!(lines["not_sent"], summary.requests.not_sent);
+}
+
+/// Waits at its first record until so many requests were sent.
+struct Slow<'a> {
+    sent: &'a AtomicU64,
+    until: u64,
+}
+
+impl Sink for Slow<'_> {
+    fn record(&mut self, _: &Record) {
+        while self.sent.load(Ordering::Relaxed) < self.until {
+            std::thread::sleep(ms(1));
+        }
+    }
+}
+
+#[test]
+fn what_waits_for_a_slow_sink_is_bounded_and_told() {
+    let sent = AtomicU64::new(0);
+    let clock = ManualClock::default();
+    let (_stopper, stop) = stop_pair();
+    let most = engine::MOST_WAITING as u64;
+    // one is with the sink, and one in the hand of the worker
+    let mut slow = Slow { sent: &sent, until: most + 2 };
+    let setup = Setup {
+        request: &request,
+        backend: &|| Box::new(Counting { sent: &sent, limit: u64::MAX, halt: &|| () }),
+        lead: Duration::ZERO,
+        dialect: Dialect::Chat,
+        secrets: &[],
+        seed: 7,
+        clock: &clock,
+        stop: &stop,
+        stopped_as: &NOT_SAID,
+        priority: Priority::Normal,
+        beats: &NO_BEATS,
+        backoff: false,
+        fail_on_length: false,
+        save_responses: false,
+    };
+    let threads =
+        engine::run(&load(1, most + 500), &setup, &mut [&mut slow]).expect("threads can be started");
+    assert_eq!((threads.backlog, sent.into_inner()), (engine::MOST_WAITING, most + 500));
+}
+
+#[test]
 fn a_grace_ends_runs_whose_threads_are_all_taken() {
     // more arrivals than there is room for, so that most of them never get a thread
     let timed =

@@ -184,8 +184,8 @@ impl Counts {
         };
         let kind = (outcome, record.status);
         match self.requests.iter_mut().find(|(known, _)| *known == kind) {
-            Some((_, count)) => *count += 1,
-            None => self.requests.push((kind, 1)),
+            Some((_, count)) => *count += record.arrivals,
+            None => self.requests.push((kind, record.arrivals)),
         }
         if !record.is_success() {
             return;
