@@ -10,7 +10,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use parking_lot::Mutex;
-use rustls::{AlertDescription, CertificateError};
+use rustls::AlertDescription;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ureq::http::{self, HeaderName, HeaderValue, Method, StatusCode, Version, header};
@@ -22,6 +22,7 @@ use super::endpoint::Endpoint;
 use super::lateness;
 use super::line::{Ending, LAST_CHUNK, Line};
 use super::marks::{self, Cause, Marks, Phase, note};
+use super::named_roots;
 use super::network::Network;
 use super::proxy::{Proxy, is_loopback, percent_decoded};
 use super::tls::{self, SharedTls};
@@ -209,6 +210,10 @@ impl Client {
         if settings.endpoint.is_tls() {
             config = config.tls_config(tls::config(&settings.network)?);
         }
+        let tls = match settings.endpoint.is_tls() {
+            true => SharedTls::of(&settings.network)?,
+            false => SharedTls::default(),
+        };
         let post = request_parts(&settings, Method::POST, &settings.endpoint.url)?;
         let network = Arc::new(settings.network.clone());
         let config = config.output_buffer_size(OUTPUT_BUFFER + size_of_head(&post));
@@ -217,7 +222,7 @@ impl Client {
             config: config.build(),
             resolver: CachedResolver::new(Arc::clone(&network)),
             network,
-            tls: SharedTls::default(),
+            tls,
             keeper: None,
             beats: Beats::default(),
             post: Arc::new(post),
@@ -511,12 +516,9 @@ fn words(error: &Error) -> String {
 fn tls_words(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidMessage(_) => format!("what came is not TLS: {error}"),
-        // known by its words alone
-        rustls::Error::InvalidCertificate(CertificateError::Other(_))
-            if error.to_string().contains("CaUsedAsEndEntity") =>
-        {
-            "the server's own certificate is that of an authority (CA:TRUE, as openssl makes it for itself); give it \
-             one with CA:FALSE, or do not check it: --insecure"
+        error if named_roots::is_of_authority(error) => {
+            "the server's own certificate is that of an authority (CA:TRUE, as openssl makes it for itself); name it with \
+             --cacert, or do not check it: --insecure"
                 .to_owned()
         }
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {

@@ -14,6 +14,7 @@ mod http;
 mod lateness;
 mod line;
 mod marks;
+mod named_roots;
 mod names;
 mod network;
 mod proxy;

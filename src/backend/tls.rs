@@ -5,16 +5,17 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::RootCertStore;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore};
 use ureq::Error;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
-use ureq::unversioned::transport::{ConnectionDetails, Connector, RustlsConnector, Transport};
+use ureq::unversioned::transport::{ConnectionDetails, Connector, Either, RustlsConnector, Transport};
 
 use super::marks::{Phase, note};
+use super::named_roots::{self, NamedTls};
 use super::network::Network;
 use crate::clock::{Clock, SystemClock};
 
@@ -173,7 +174,33 @@ const MAX_FILE: u64 = 16 << 20;
 
 /// A rustls connector that agents share, and that notes how long handshakes take.
 #[derive(Clone, Default)]
-pub struct SharedTls(Arc<RustlsConnector>);
+pub struct SharedTls {
+    usual: Arc<RustlsConnector>,
+    /// Takes its place where the user names whom to trust.
+    named: Option<Arc<ClientConfig>>,
+}
+
+impl SharedTls {
+    /// For a server that is reached so.
+    ///
+    /// # Errors
+    /// Names the file that cannot be used.
+    pub fn of(network: &Network) -> Result<Self, String> {
+        let Some(cacert) = network.cacert.as_ref().filter(|_| !network.insecure) else {
+            return Ok(Self::default());
+        };
+        let identity = match (&network.cert, &network.key) {
+            (Some(cert), Some(key)) => {
+                let key = read(key).and_then(|text| key_in(&text)).map_err(in_file(key))?;
+                Some((read_certs(cert).map_err(in_file(cert))?, key))
+            }
+            _ => None,
+        };
+        let roots = read_roots(cacert).map_err(in_file(cacert))?;
+        let named = named_roots::config(roots, identity).map_err(in_file(cacert))?;
+        Ok(Self { usual: Arc::default(), named: Some(named) })
+    }
+}
 
 impl std::fmt::Debug for SharedTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -182,15 +209,20 @@ impl std::fmt::Debug for SharedTls {
 }
 
 impl<In: Transport> Connector<In> for SharedTls {
-    type Out = <RustlsConnector as Connector<In>>::Out;
+    type Out = Either<<RustlsConnector as Connector<In>>::Out, NamedTls>;
 
     fn connect(&self, details: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
         if !details.needs_tls() {
-            return self.0.connect(details, chained);
+            return Ok(self.usual.connect(details, chained)?.map(Either::A));
         }
         let before = SystemClock.now();
         note(|marks| marks.phase = Phase::Handshake);
-        let connected = self.0.connect(details, chained);
+        let connected = match (&self.named, chained) {
+            (Some(config), Some(line)) => {
+                NamedTls::connect(config, details, line).map(|tls| Some(Either::B(tls)))
+            }
+            (_, chained) => self.usual.connect(details, chained).map(|tls| tls.map(Either::A)),
+        };
         let took = SystemClock.now().since(before);
         note(|marks| {
             marks.trace.tls = Some(took);

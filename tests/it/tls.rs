@@ -211,6 +211,36 @@ fn certificates_that_cannot_be_trusted_are_failures_of_their_own_kind() {
 }
 
 #[test]
+fn a_servers_own_certificate_is_trusted_where_it_is_named() {
+    let folder = folder();
+    // as `openssl req -x509` makes it: signed by itself, and an authority's
+    let own = |change: fn(&mut CertificateParams)| {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        change(&mut params);
+        let key = KeyPair::generate().expect("a key");
+        Identity { cert: params.self_signed(&key).expect("a certificate"), key }
+    };
+    let serve = |identity: &Identity| tls_server(identity.server(None), answer_all);
+    let (server, other) = (own(|_| ()), own(|_| ()));
+    let url = format!("https://127.0.0.1:{}", serve(&server));
+    let (named, _) = server.write(folder.path(), "server");
+    works(trusting(&url, &named));
+    // another of the same name is not it
+    let (stranger, _) = other.write(folder.path(), "other");
+    fails(trusting(&url, &stranger), FailureKind::TlsCertificate);
+    let by_name = format!("https://localhost:{}", serve(&server));
+    assert!(fails(trusting(&by_name, &named), FailureKind::TlsCertificate).contains("not valid for name"));
+    let old = own(|params| {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+    });
+    let url = format!("https://127.0.0.1:{}", serve(&old));
+    let (named, _) = old.write(folder.path(), "old");
+    assert!(fails(trusting(&url, &named), FailureKind::TlsCertificate).contains("expired"));
+}
+
+#[test]
 fn a_server_that_wants_a_client_certificate_gets_it() {
     let (folder, ca) = (folder(), Authority::new());
     let config = ca.identity(&["127.0.0.1"]).server(Some(&ca));
