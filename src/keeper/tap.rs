@@ -108,16 +108,16 @@ impl Taps {
     }
 }
 
-/// A packet socket that sees nothing yet.
+/// A packet socket that sees nothing: whether there may be one.
 fn packet_socket() -> io::Result<Socket> {
-    // of no protocol, so that nothing comes in before it is bound and has its filter; without link-layer heads
+    // of no protocol, so that nothing comes in
     Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(0)))
 }
 
 impl Tap {
     fn new(interface: LinkAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(ALL)))?;
-        // all that comes before it is bound to its interface is dropped
+        // what came in before is of no connection that is known, and counts for nothing
         socket.attach_filter(&filters(&[]))?;
         bind(socket.as_raw_fd(), &interface)?;
         socket.set_nonblocking(true)?;
