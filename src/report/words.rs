@@ -137,17 +137,16 @@ pub(super) fn late_lines(report: &Report) -> Vec<String> {
 }
 
 /// How much is not known because this client was late: `3.20% of the requests have moments that are not known to the millisecond;
-/// it stood still in 4 requests, for 1.20 s in all`. `None` where all is known.
+/// it stood still while 4 requests went on`. `None` where all is known.
 pub(super) fn lateness(report: &Report) -> Option<String> {
     let summary = &report.summary;
     let share = summary.latency.uncertain_requests_share.filter(|share| *share > 0.0);
     let share = share.map(|share| {
         format!("{} of the requests have moments that are not known to the millisecond", show_share(share))
     });
-    let stood_still = summary.latency.stood_still_s.filter(|seconds| *seconds > 0.0).map(|seconds| {
-        let requests = show_counted(summary.requests.stood_still, "request");
-        format!("it stood still in {requests}, for {} s in all", significant(seconds))
-    });
+    let stood_still = Some(summary.requests.stood_still).filter(|requests| *requests > 0);
+    let stood_still = stood_still
+        .map(|requests| format!("it stood still while {} went on", show_counted(requests, "request")));
     let parts: Vec<String> = [share, stood_still].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join("; "))
 }
