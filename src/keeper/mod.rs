@@ -387,3 +387,76 @@ impl Drop for Claim {
         self.keeper.0.seen.lock().connections.remove(self.ends);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Moment {
+        Moment::from_nanos(ms * 1_000_000)
+    }
+
+    fn ends() -> Ends {
+        let address = |text: &str| text.parse().expect(text);
+        (address("10.0.0.2:4000"), address("10.0.0.1:80"))
+    }
+
+    /// Of the server, where `sequence` is 1,000 for its SYN; of the client, whose SYN had 500, if `is_request`.
+    fn packet(is_request: bool, sequence: u32, bytes: u32) -> Packet {
+        let (client, server) = ends();
+        let (from, to) = if is_request { (client, server) } else { (server, client) };
+        Packet { from, to, sequence, acknowledged: 501, is_syn_ack: bytes == 0, bytes }
+    }
+
+    /// A claimed connection.
+    fn connected() -> Connections {
+        let mut connections = Connections::default();
+        note(&mut connections, &packet(false, 1_000, 0), None);
+        connections.get(ends()).expect("its handshake was seen").owner = Some(Arc::default());
+        connections
+    }
+
+    #[test]
+    fn both_directions_count_from_the_handshake() {
+        let mut connections = connected();
+        note(&mut connections, &packet(true, 501, 200), Some(at(1)));
+        note(&mut connections, &packet(false, 1_001, 30), Some(at(5)));
+        note(&mut connections, &packet(false, 1_031, 30), Some(at(9)));
+        let connection = connections.get(ends()).expect("known");
+        assert_eq!(connection.requests.at(0), Some(at(1)));
+        assert_eq!(connection.replies.parts(0..60), [(30, Some(at(5))), (60, Some(at(9)))]);
+    }
+
+    #[test]
+    fn a_handshake_that_is_sent_again_changes_nothing_and_a_new_one_all() {
+        let mut connections = connected();
+        note(&mut connections, &packet(false, 1_001, 30), Some(at(5)));
+        note(&mut connections, &packet(false, 1_000, 0), None);
+        assert_eq!(connections.get(ends()).expect("known").replies.at(0), Some(at(5)));
+        // the same ports for another connection
+        note(&mut connections, &packet(false, 7_000, 0), None);
+        let connection = connections.get(ends()).expect("known");
+        assert!(connection.owner.is_none() && connection.replies.at(0).is_none());
+    }
+
+    #[test]
+    fn what_is_of_no_connection_or_has_no_moment_is_passed_over() {
+        let mut connections = Connections::default();
+        note(&mut connections, &packet(false, 1_001, 30), Some(at(5)));
+        assert!(connections.get(ends()).is_none());
+        let mut connections = connected();
+        note(&mut connections, &packet(false, 1_001, 30), None);
+        assert_eq!(connections.get(ends()).expect("known").replies.parts(0..30), [(30, None)]);
+        connections.remove(ends());
+        assert!(connections.get(ends()).is_none());
+    }
+
+    #[test]
+    fn an_address_is_as_packets_bear_it() {
+        let of = |text: &str| canonical(text.parse().expect(text)).to_string();
+        assert_eq!(of("0.0.0.0:80"), "127.0.0.1:80");
+        assert_eq!(of("[::]:80"), "[::1]:80");
+        assert_eq!(of("[::ffff:10.0.0.1]:80"), "10.0.0.1:80");
+        assert_eq!(of("[fe80::1%7]:80"), "[fe80::1]:80");
+    }
+}
