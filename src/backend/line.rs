@@ -496,8 +496,11 @@ const MAX_IDLE_AGE: Duration = Duration::from_secs(4);
 /// Longest wait in one call, of which the system takes no more than 24 days.
 const LONGEST_POLL: Duration = Duration::from_secs(3600);
 
-/// Nobody is to be killed by a connection that has gone.
+/// Nobody is to be killed by a connection that has gone; elsewhere Rust's own start sees to that.
+#[cfg(any(target_os = "linux", target_os = "android"))]
 const SEND: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const SEND: MsgFlags = MsgFlags::MSG_DONTWAIT;
 
 fn cut() -> Error {
     Error::Io(io::Error::new(ErrorKind::UnexpectedEof, "Peer disconnected"))
