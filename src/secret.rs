@@ -43,6 +43,12 @@ pub fn is_secret_header(name: &str) -> bool {
         .any(|word| name.contains(word))
 }
 
+/// Whether a header of this name carries a key, which lets its sender in.
+pub fn carries_key(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["authorization", "key", "token"].iter().any(|word| name.contains(word))
+}
+
 /// What must not be shown of the value of a header that carries a secret: the whole, each of its words, and the values
 /// among them, as in `session=…; theme=…`. Of an authorization, the scheme is no secret.
 pub fn secrets_of_header(value: &Secret) -> Vec<Secret> {

@@ -32,7 +32,7 @@ use crate::clock::{Clock, Moment, SystemClock};
 use crate::failure::{Failure, FailureKind};
 use crate::heartbeat::Beats;
 use crate::keeper::Keeper;
-use crate::secret::{self, MASK, Secret, is_secret_field, is_secret_header};
+use crate::secret::{self, MASK, Secret, carries_key, is_secret_field, is_secret_header};
 use crate::units::{as_seconds, from_seconds, show_duration};
 
 /// How to reach a server. Serialised without the key, and with the values of secret headers masked: read back, it
@@ -119,12 +119,6 @@ impl Settings {
         let of_proxy = self.network.proxy.iter().flat_map(Proxy::secrets);
         secret::in_every_form(self.key.iter().cloned().chain(values).chain(fields).chain(of_proxy).collect())
     }
-}
-
-/// Whether a header of this name lets its sender in.
-fn carries_key(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    ["authorization", "key", "token"].iter().any(|word| name.contains(word))
 }
 
 /// What a value of basic authentication (RFC 7617) holds: user and password in one, and the password.

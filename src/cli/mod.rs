@@ -20,7 +20,7 @@ use crate::plan::{
     AlertsTo, Draft, Given, Metric, NetworkDraft, Origin, PROXY_VARIABLES, Threshold, resolved,
 };
 use crate::report::Tool;
-use crate::secret::{MASK, Secret, may_be_key};
+use crate::secret::{MASK, Secret, carries_key, may_be_key};
 use crate::selftest;
 use crate::sim::Behavior;
 use flags::{ExportFlags, Flags, Selftest, Simulate, Subcommand};
@@ -352,9 +352,7 @@ fn run_order(flags: &Flags, around: &Surroundings<'_>) -> Result<Order, Error> {
     if flags.no_api_key {
         draft.key = None;
         let is_typed = |origin: &Origin| !matches!(origin, Origin::File { .. });
-        draft.headers.retain(|header| {
-            is_typed(&header.origin) || !header.value.0.eq_ignore_ascii_case("authorization")
-        });
+        draft.headers.retain(|header| is_typed(&header.origin) || !carries_key(&header.value.0));
     }
     draft.inputs.extend(inputs(flags, around));
     let simulate = simulate.map(|behavior| {

@@ -14,7 +14,7 @@ use crate::error::Mistake;
 use crate::health;
 use crate::keeper;
 use crate::priority;
-use crate::secret::{Secret, is_secret_header};
+use crate::secret::{Secret, carries_key};
 use crate::summary::Slo;
 use crate::wire::Dialect;
 
@@ -297,8 +297,9 @@ impl Draft {
 
     /// The URL of the file that is to be `base`, if a key of its own is sent.
     fn key_left_to(&self, base: &Self) -> Option<String> {
-        let is_secret = |header: &&Given<(String, Secret)>| is_secret_header(&header.value.0);
-        let in_header = self.headers.is_empty() && base.headers.iter().find(is_secret).is_some();
+        let is_replaced = |name: &str| self.headers.iter().any(|own| own.value.0.eq_ignore_ascii_case(name));
+        let mut names = base.headers.iter().map(|header| header.value.0.as_str());
+        let in_header = names.any(|name| carries_key(name) && !is_replaced(name));
         let has_key = self.key.is_none() && self.authorization().is_none() && base.key.is_some();
         base.url.as_ref().filter(|_| has_key || in_header).map(|url| url.value.clone())
     }

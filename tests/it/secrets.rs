@@ -206,6 +206,17 @@ fn a_files_key_that_goes_to_another_host_is_warned_of() {
 }
 
 #[test]
+fn a_files_header_that_carries_a_key_is_a_key_of_the_file() {
+    let file = json!({"server": {"url": "https://prod.example.com", "headers": {"X-Api-Key": "of-file", "X-A": "b"}}});
+    let other = &["--header", "X-Other: 1"][..];
+    assert!(sent_key(other, &[], Some(&file)).1.contains("names prod.example.com"));
+    let own = ["--header", "x-api-key: of-flag"];
+    for words in [&own[..], &["--no-api-key"]] {
+        assert_eq!(sent_key(words, &[], Some(&file)).1, "", "{words:?}");
+    }
+}
+
+#[test]
 fn a_key_over_plain_http_to_another_machine_is_warned_of() {
     let settings = |url: &str| crate::failures::settings(url);
     for (url, has_key, is_warned) in [
