@@ -10,7 +10,7 @@
 # Environment:
 #   COMPLETIONS    requests of each run (default: 200)
 #   OUT            the CSV, which must not exist yet (default: results/sweep_<UTC>.csv)
-#   VLLM_LOADGEN   the binary (default: built from this repository)
+#   VLLM_LOADGEN   the binary (default: vllm-loadgen of the PATH, else built from this repository)
 #
 # Examples:
 #   scripts/sweep_threads.sh
@@ -52,7 +52,7 @@ mkdir -p -- "$(dirname -- "$out")"
 [ ! -e "$out" ] || die "$out exists already; name another with OUT=, or remove it"
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-tool=${VLLM_LOADGEN:-}
+tool=${VLLM_LOADGEN:-$(command -v vllm-loadgen || true)}
 if [ -z "$tool" ]; then
     say "building"
     (cd "$root" && cargo build --release --locked)

@@ -368,7 +368,19 @@ impl Benchmarker {
     /// # Errors
     /// [`Error::File`] when it exists or cannot be written.
     pub fn save_results(&self, report: &Report, path: impl AsRef<Path>) -> Result<PathBuf, Error> {
-        let file = OutputFile::create(path.as_ref(), false)?;
+        Self::save(report, path.as_ref(), false)
+    }
+
+    /// The same, and a file that is there is replaced.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it cannot be written.
+    pub fn overwrite_results(&self, report: &Report, path: impl AsRef<Path>) -> Result<PathBuf, Error> {
+        Self::save(report, path.as_ref(), true)
+    }
+
+    fn save(report: &Report, path: &Path, overwrite: bool) -> Result<PathBuf, Error> {
+        let file = OutputFile::create(path, overwrite)?;
         file.finish(|out| report::write_json(report, None::<&mut DetailLog>, out))
     }
 }

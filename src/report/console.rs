@@ -107,7 +107,11 @@ fn health(health: &Health, color: bool, out: &mut dyn Write) -> io::Result<()> {
 
 fn request(report: &Report) -> String {
     let (plan, ask) = (&report.plan, &report.plan.request);
-    let mut parts = vec![if ask.streams() { "streamed".to_owned() } else { "not streamed".to_owned() }];
+    let mut parts = vec![if ask.streams() {
+        "streamed".to_owned()
+    } else {
+        "not streamed (so no TTFT, TPOT and ITL)".to_owned()
+    }];
     parts.extend(ask.max_tokens.map(|n| format!("at most {n} tokens")));
     if ask.ignore_eos {
         parts.push("end of text ignored".to_owned());

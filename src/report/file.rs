@@ -123,21 +123,24 @@ impl OutputFile {
     fn create_with(path: &Path, if_there: IfThere, mode: u32) -> Result<Self, Error> {
         let fail = |cause, advice| Error::File { path: path.to_owned(), cause, advice };
         if path == Path::new("-") {
-            let advice = "; standard output has the tables: name a file, or ./- for one of that name";
-            return Err(fail(io::ErrorKind::InvalidInput.into(), advice));
+            let advice = ", which has the tables: name a file, or ./- for one of that name";
+            return Err(fail(io::Error::new(io::ErrorKind::InvalidInput, "is standard output"), advice));
         }
         if path.is_dir() {
-            return Err(fail(io::ErrorKind::IsADirectory.into(), "; name a file in it"));
+            return Err(fail(
+                io::Error::new(io::ErrorKind::IsADirectory, "is a folder"),
+                "; name a file in it",
+            ));
         }
         if path.exists() && !path.is_file() && if_there != IfThere::Number {
             return Err(fail(
-                io::ErrorKind::InvalidInput.into(),
-                "; it is no regular file: name one that is, or a new one",
+                io::Error::new(io::ErrorKind::InvalidInput, "is no regular file"),
+                "; name one that is, or a new one",
             ));
         }
         if path.exists() && if_there == IfThere::Refuse {
             let advice = "; name another file, or allow it with --overwrite";
-            return Err(fail(io::ErrorKind::AlreadyExists.into(), advice));
+            return Err(fail(exists(), advice));
         }
         // a link stays a link to the file that is replaced or made
         let path = &if path.is_symlink() { resolved(path) } else { path.to_owned() };
@@ -198,8 +201,8 @@ impl OutputFile {
             match aside.persist_noclobber(&path) {
                 Ok(_) if number > 1 && self.if_there != IfThere::Number => {
                     let advice =
-                        " and came meanwhile; it is kept, and this run's is beside it under a numbered name";
-                    let cause = io::ErrorKind::AlreadyExists.into();
+                        ", and came meanwhile; it is kept, and this run's is beside it under a numbered name";
+                    let cause = exists();
                     return Err(Error::File { path: self.path, cause, advice });
                 }
                 Ok(file) => return Ok((path, file)),
@@ -212,6 +215,11 @@ impl OutputFile {
             }
         }
     }
+}
+
+/// In words of ours: the system's own are "entity already exists".
+fn exists() -> io::Error {
+    io::Error::new(io::ErrorKind::AlreadyExists, "exists already")
 }
 
 /// Whether it is a file with nothing in it.
@@ -262,7 +270,10 @@ mod tests {
         let path = folder.path().join("a.json");
         fs::write(&path, "old").expect("writable");
         let error = OutputFile::create(&path, false).expect_err("it exists").to_string();
-        assert!(error.contains("--overwrite"), "{error}");
+        assert!(
+            error.ends_with("a.json: exists already; name another file, or allow it with --overwrite"),
+            "{error}"
+        );
         let file = OutputFile::create(&path, true).expect("allowed");
         file.finish(|out| out.write_all(b"new")).expect("written");
         assert_eq!(fs::read_to_string(&path).expect("readable"), "new");

@@ -135,10 +135,21 @@ fn object(report: &Report, rows: Option<&VllmRows>) -> Object {
         times.push(("client_queue_time", &latency.lag));
         times.push(("e2el_including_client_queue", &latency.response_e2e));
     }
-    // a 0 would pass every limit
-    let is_unknown = |name| name == "tpot" && latency.tpot.is_none() && latency.tpot_unknown > Some(0);
-    for (name, distribution) in times.into_iter().filter(|(name, _)| !is_unknown(*name)) {
+    for (name, distribution) in times {
         statistics(name, distribution.as_ref(), &mut object);
+    }
+    for (key, date) in
+        [("benchmark_start_time_unix", &report.started), ("benchmark_end_time_unix", &report.ended)]
+    {
+        if let Some(date) = Date::parse(date) {
+            object.put(key, date.unix_seconds());
+        }
+    }
+    // as vLLM's --metadata: beside the rest, and in the place of none of it
+    for (name, value) in &report.plan.labels {
+        if object.0.iter().all(|(key, _)| key != name) && name != "loadgen" {
+            object.put(name.as_str(), value.as_str());
+        }
     }
     object.put(
         "loadgen",
@@ -218,14 +229,15 @@ fn results(report: &Report, rows: Option<&VllmRows>, object: &mut Object) {
 const PERCENTILES: [f64; 11] = [0.1, 1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.9];
 
 fn statistics(name: &str, distribution: Option<&Distribution>, object: &mut Object) {
-    // no values are 0, as in vLLM
-    let figure = |of: fn(&Distribution) -> f64| distribution.map_or(0.0, of);
-    object.put(format!("mean_{name}_ms"), figure(|d| d.mean));
-    object.put(format!("median_{name}_ms"), figure(|d| d.median));
-    object.put(format!("std_{name}_ms"), figure(|d| d.std));
-    for percentile in PERCENTILES {
-        let value = distribution.map_or(0.0, |d| d.percentile_ms(percentile));
-        object.put(format!("p{percentile}_{name}_ms"), value);
+    // a 0 would pass every limit
+    let Some(d) = distribution else { return };
+    let figures = [("mean".to_owned(), d.mean), ("median".to_owned(), d.median), ("std".to_owned(), d.std)];
+    let percentiles = PERCENTILES.iter().map(|p| (format!("p{p}"), d.percentile_ms(*p)));
+    for (figure, value) in figures.into_iter().chain(percentiles) {
+        // readers divide by these
+        if !(name == "tpot" && value == 0.0) {
+            object.put(format!("{figure}_{name}_ms"), value);
+        }
     }
 }
 
@@ -259,11 +271,9 @@ mod tests {
     }
 
     #[test]
-    fn integral_percentiles_have_no_point_in_their_names() {
+    fn what_has_no_value_is_left_out() {
         let mut object = Object::default();
         statistics("ttft", None, &mut object);
-        let keys: Vec<_> = object.0.iter().map(|(key, _)| key.as_str()).collect();
-        assert_eq!(keys[3..6], ["p0.1_ttft_ms", "p1_ttft_ms", "p5_ttft_ms"]);
-        assert_eq!(keys.last(), Some(&"p99.9_ttft_ms"));
+        assert!(object.0.is_empty());
     }
 }

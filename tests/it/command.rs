@@ -255,6 +255,7 @@ fn a_program_that_names_no_concurrency_gets_that_of_its_settings() {
     benchmarker.save_results(&report, &path).expect("writable");
     assert_eq!(json(&path)["summary"]["requests"]["succeeded"], 1);
     benchmarker.save_results(&report, &path).expect_err("nothing is replaced");
+    benchmarker.overwrite_results(&report, &path).expect("unless it was asked for");
     let wrong = benchmarker.run_benchmark("", 0, 0).expect_err("three mistakes").to_string();
     assert_eq!(wrong.lines().count(), 3, "{wrong}");
 }
