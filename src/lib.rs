@@ -55,12 +55,13 @@
 
 pub mod clock;
 pub mod error;
-pub mod priority;
 pub mod random;
 pub mod secret;
 pub mod stats;
 pub mod text;
 pub mod units;
+
+pub mod priority;
 
 pub mod arrivals;
 pub mod failure;

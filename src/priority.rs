@@ -1,14 +1,17 @@
 //! How soon the system runs a thread that has something to do, where it lets us say so.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::clock::{Moment, RunQueue};
 
 /// What is asked of the system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wanted {
-    /// High where the system allows it.
+    /// High, where the system allows it, for threads that have to wait for a core.
     #[default]
     Auto,
     /// As all others.
@@ -48,6 +51,8 @@ pub enum Priority {
     /// As all others.
     #[default]
     Normal,
+    /// High from when a thread had to wait for a core: on an idle machine it gains nothing, and costs switches.
+    WhenLate,
     /// Before all that run as usual: `SCHED_RR` of the lowest priority. On Linux it takes `CAP_SYS_NICE` or a limit
     /// `RLIMIT_RTPRIO` above 0.
     High,
@@ -56,8 +61,11 @@ pub enum Priority {
 /// What the threads of a run were given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Granted {
-    /// What they ran with.
+    /// What they were to run with, as far as the system allows it.
     pub priority: Priority,
+    /// Threads that ran before others in the end.
+    #[serde(default)]
+    pub raised_threads: u64,
     /// Why it is not high; `None` where it is, or was not to be.
     pub refused: Option<String>,
 }
@@ -69,12 +77,49 @@ impl Granted {
         match wanted {
             Wanted::Normal => Self::default(),
             Wanted::Auto | Wanted::High => match is_granted().map(|thread| thread.join().unwrap_or(Ok(()))) {
-                Ok(Ok(())) => Self { priority: Priority::High, refused: None },
+                Ok(Ok(())) if wanted == Wanted::High => Self { priority: Priority::High, ..Self::default() },
+                Ok(Ok(())) => Self { priority: Priority::WhenLate, ..Self::default() },
                 Ok(Err(why)) => Self { refused: Some(why), ..Self::default() },
                 Err(error) => Self { refused: Some(error.to_string()), ..Self::default() },
             },
         }
     }
+}
+
+/// Raises the calling thread once it had to wait for a core.
+#[derive(Debug)]
+pub struct WhenLate {
+    /// The thread's account at the last look, and when that was; `None` once there is nothing more to look for.
+    looked: Option<(RunQueue, Moment)>,
+}
+
+/// A thread that waited for longer, mean over its turns, is late.
+const LATE: Duration = Duration::from_micros(500);
+/// How often a thread looks.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+impl WhenLate {
+    /// For the calling thread, from now on.
+    pub fn new(now: Moment) -> Self {
+        Self { looked: RunQueue::of_this_thread().map(|queue| (queue, now)) }
+    }
+
+    /// Looks, now and then, whether the calling thread had to wait, and raises it then. True if it was raised just now.
+    pub fn look(&mut self, now: Moment) -> bool {
+        let Some((before, at)) = self.looked.filter(|(_, at)| now.since(*at) >= LOOK_EVERY) else {
+            return false;
+        };
+        let Some(queue) = RunQueue::of_this_thread() else { return false };
+        let waited = queue.waited.saturating_sub(before.waited);
+        let turns = u32::try_from(queue.turns.saturating_sub(before.turns)).unwrap_or(u32::MAX);
+        let is_late = is_late(waited, turns);
+        self.looked = if is_late { None } else { Some((queue, now.max(at))) };
+        is_late && raise_this_thread().is_ok()
+    }
+}
+
+fn is_late(waited: Duration, turns: u32) -> bool {
+    turns > 0 && waited / turns > LATE
 }
 
 /// Lets the calling thread, and those that it starts, run before all that run as usual.
@@ -90,4 +135,26 @@ pub fn raise_this_thread() -> Result<(), String> {
         thread_priority::Error::OS(number) => std::io::Error::from_raw_os_error(number).to_string(),
         other => format!("{other:?}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_core_is_late() {
+        let ms = Duration::from_millis;
+        assert!(is_late(ms(60), 100) && is_late(ms(1), 1));
+        assert!(!is_late(ms(40), 100) && !is_late(ms(0), 5) && !is_late(ms(9), 0));
+    }
+
+    #[test]
+    fn a_thread_looks_only_now_and_then() {
+        let at = |ms: u64| Moment::from_nanos(ms * 1_000_000);
+        let mut thread = WhenLate { looked: Some((RunQueue::default(), at(1_000))) };
+        assert!(!thread.look(at(1_199)));
+        assert_eq!(thread.looked, Some((RunQueue::default(), at(1_000))));
+        let mut raised = WhenLate { looked: None };
+        assert!(!raised.look(at(9_000)));
+    }
 }

@@ -35,7 +35,7 @@ struct Look {
 
 /// A look costs a microsecond, so it is taken only every so many reads. What was waited in them all counts as if it were
 /// in the last.
-const READS: u32 = 16;
+const READS: u32 = 64;
 /// Nor more often than this between two requests.
 const FRESH: Duration = Duration::from_millis(20);
 /// From the stamp of the bytes to the waking of who waits for them, and what no account has: interrupts, and what the

@@ -128,7 +128,7 @@ pub fn run(plan: &Plan, run: Run<'_, '_>) -> Result<Report, Error> {
     };
     let health = Health {
         keeper: Some(keeper::Account::of(&keeper)),
-        client_priority: Some(granted),
+        client_priority: Some(Granted { raised_threads: threads.raised, ..granted }),
         standstills: standstills.iter().map(|one| stood_still(one, origin)).collect(),
         ..Health::judge(&evidence, &plan.health_limits)
     };

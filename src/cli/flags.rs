@@ -201,7 +201,7 @@ pub struct Flags {
     /// see each segment of a reply as the kernel does, so that times are right however late this client reads: auto, on or off; takes CAP_NET_RAW, which root and most containers have (default: auto, where it is permitted)
     #[argh(option, arg_name = "WHEN")]
     pub keeper: Option<String>,
-    /// run this client's threads before others, so that it reads and sends in time: auto, normal or high; takes CAP_SYS_NICE, which root has (default: auto, high where it is permitted)
+    /// run this client's threads before others, so that it reads and sends in time: auto, normal or high; takes CAP_SYS_NICE, which root has (default: auto, high for threads that have to wait for a core, where it is permitted)
     #[argh(option, arg_name = "NAME")]
     pub client_priority: Option<String>,
     /// before each run, find out the client's own share in its times: one request shows the server's pace, and up to 10 s of the same load go to a simulated server that logs the truth

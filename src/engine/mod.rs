@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::failure::{Failure, FailureKind};
 use crate::heartbeat::Beats;
 use crate::plan::{Load, Phases};
-use crate::priority::{self, Priority};
+use crate::priority::{self, Priority, WhenLate};
 use crate::record::{FinishReason, Outcome, Phase, Pulse, Record, Sink};
 use crate::secret::{Secret, redacted};
 use crate::units::show_counted;
@@ -90,6 +90,8 @@ struct Floor<'a, 'b> {
     phases: Mutex<Phases>,
     /// From when on no request starts, where that is known before time says so.
     sent_all: OnceLock<Moment>,
+    /// Threads that run before others.
+    raised: AtomicU64,
     /// Jobs that were begun, and how many there are in all, once the last has come to a worker.
     begun: AtomicU64,
     jobs: OnceLock<u64>,
@@ -134,6 +136,8 @@ pub struct Threads {
     /// What all workers together paused, for the server could not be reached; `None` in an open loop, and where they were
     /// not to.
     pub paused: Option<Duration>,
+    /// Workers that ran before others in the end.
+    pub raised: u64,
     /// Most records that were seen to wait for the sinks, of [`MOST_WAITING`].
     pub backlog: usize,
 }
@@ -157,6 +161,7 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
         setup,
         stop,
         phases: Mutex::new(load.phases()),
+        raised: AtomicU64::new(0),
         begun: AtomicU64::new(0),
         jobs: OnceLock::new(),
         sent_all: OnceLock::new(),
@@ -209,6 +214,7 @@ pub fn run(load: &Load, setup: &Setup<'_>, sinks: &mut [&mut dyn Sink]) -> Resul
     let paused = Duration::from_nanos(floor.paused.into_inner());
     let backs_off = setup.backoff && load.arrivals.is_none();
     Ok(Threads {
+        raised: floor.raised.into_inner(),
         run_queue: floor.run_queue.into_inner(),
         paused: backs_off.then_some(paused),
         backlog: floor.backlog.into_inner(),
@@ -316,10 +322,11 @@ fn work(
     mut backoff: Option<Backoff>,
 ) {
     let setup = floor.setup;
-    if setup.priority == Priority::High {
-        // whether it is granted was found out before
-        let _ = priority::raise_this_thread();
+    // whether it is granted was found out before
+    if setup.priority == Priority::High && priority::raise_this_thread().is_ok() {
+        floor.raised.fetch_add(1, Ordering::Relaxed);
     }
+    let mut when_late = (setup.priority == Priority::WhenLate).then(|| WhenLate::new(setup.clock.now()));
     let mut pause = None;
     loop {
         // before a job is taken: those that are taken start in their order
@@ -352,6 +359,9 @@ fn work(
             attempt(&job, phase, (due, taken.min(started), started), backend.as_mut(), floor, station);
         station.since.store(Station::NONE, Ordering::Relaxed);
         floor.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if when_late.as_mut().is_some_and(|when_late| when_late.look(setup.clock.now())) {
+            floor.raised.fetch_add(1, Ordering::Relaxed);
+        }
         pause = backoff.as_mut().and_then(|backoff| backoff.after(&record));
         if push.send(record).is_err() {
             return;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// The rooms, lowest first. A room uses itself and the levels before its own; rooms of one level do not meet.
 const LEVELS: &[&[&str]] = &[
-    &["clock", "error", "priority", "random", "secret", "stats", "text", "units"],
+    &["clock", "error", "random", "secret", "stats", "text", "units"],
+    &["priority"],
     &["arrivals", "failure", "heartbeat", "keeper", "scrape"],
     &["wire"],
     &["record"],
