@@ -21,7 +21,7 @@ const MOST_AT_ONCE: usize = 7;
 /// The changes of level of values in their order, from first to last; `alpha` is the share of series without a change in
 /// which one is found. The same values always give the same answer. Values must be numbers.
 ///
-/// A segment is fitted with one to [`MOST_AT_ONCE`] changes, each time where the ranks of the parts are farthest from what is
+/// A segment is fitted with one to `MOST_AT_ONCE` changes, each time where the ranks of the parts are farthest from what is
 /// expected (the Kruskal-Wallis statistic, the largest of all partitions, found by dynamic programming: Auger and Lawrence,
 /// Bull. Math. Biol. 51, 1989). One change at a time is not enough: where a level comes and goes, both sides of each single cut
 /// are alike. Whether there is any change is decided by one permutation test of the largest of these statistics, in their own
