@@ -5,6 +5,7 @@
 //! that finds several events in one read asks here when each came. This takes `CAP_NET_RAW` on Linux, which root has and
 //! containers have by default; elsewhere a reader knows between which two moments they came. Knows nothing of HTTP.
 
+#[cfg(any(target_os = "linux", test))]
 mod filter;
 mod packet;
 mod stream;

@@ -391,6 +391,10 @@ fn client(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         parts.push(format!("CPU {} s{share}", significant(user + system)));
     }
     parts.extend(health.peak_rss_bytes.map(|b| format!("peak memory {} MB", significant(b as f64 / 1e6))));
+    let raised = health.client_priority.as_ref().map_or(0, |granted| granted.raised_threads);
+    if raised > 0 {
+        parts.push(format!("{} ran before others", show_counted(raised, "thread")));
+    }
     let connections = &report.summary.connections;
     parts.push(format!(
         "{} for {}",
